@@ -1,0 +1,100 @@
+"""What a producer puts on a request topic."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from schemas.message import Message, ToolChoice, ToolSchema
+from schemas.strict import Strict
+
+
+class Sampling(Strict):
+    """How the next token is chosen. The default is greedy."""
+
+    temperature: float = Field(default=0.0, ge=0.0, le=5.0, description="0 is greedy.")
+    top_k: int = Field(default=0, ge=0, description="Keep the k likeliest tokens; 0 keeps all.")
+    top_p: float = Field(
+        default=1.0, gt=0.0, le=1.0, description="Keep the likeliest tokens up to this mass."
+    )
+    seed: int | None = Field(default=None, ge=0, lt=2**63, description="Same seed, same tokens.")
+
+
+class JsonSchema(Strict):
+    name: str = "value"
+    # `schema` is what OpenAI calls it on the wire; as an attribute it would shadow pydantic's own.
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+    description: str | None = None
+
+
+class TextFormat(Strict):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Strict):
+    type: Literal["json_object"]
+
+
+class JsonSchemaFormat(Strict):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+class RegexFormat(Strict):
+    type: Literal["regex"]
+    regex: str = Field(min_length=1, max_length=10_000)
+
+
+class ChoiceFormat(Strict):
+    type: Literal["choice"]
+    choice: list[str] = Field(min_length=1, max_length=1_000)
+
+
+ResponseFormat = Annotated[
+    TextFormat | JsonObjectFormat | JsonSchemaFormat | RegexFormat | ChoiceFormat, Field(discriminator="type")
+]
+
+
+class Request(Strict):
+    """One request. Either `messages`, or the short form `query` (with `user_id` and `history`)."""
+
+    id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="Chosen by the caller, repeated in the reply. Left out: the `correlation-id` header, "
+        "else `topic/partition/offset`.",
+    )
+    task: str = Field(default="chat", description="`chat`, `classify`, `extract` or a registered task.")
+    messages: list[Message] | None = Field(default=None, min_length=1)
+    user_id: str | None = Field(default=None, max_length=256, description="On whose behalf the request runs.")
+    query: str | None = Field(default=None, min_length=1)
+    history: list[Message] = Field(default=[], description="Earlier turns, oldest first; only with `query`.")
+    tools: list[str | ToolSchema] | None = Field(
+        default=None,
+        description="Names of server tools, or schemas of tools that the caller runs itself. "
+        "Left out: every server tool; empty: none.",
+    )
+    tool_choice: ToolChoice = "auto"
+    response_format: ResponseFormat | None = None
+    labels: list[str] | None = Field(
+        default=None, min_length=1, max_length=1_000, description="For `classify`."
+    )
+    model: str | None = Field(default=None, description="Name of an engine; left out: the default one.")
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = Field(default=None, ge=1, description="Bound on generated tokens, all rounds.")
+    stream: bool = Field(default=False, description="Publish numbered deltas before the reply.")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "Request":
+        if (self.messages is None) == (self.query is None):
+            raise ValueError("give either `messages` or `query`")
+        if self.messages is not None and self.history:
+            raise ValueError("`history` goes with `query`; with `messages` put earlier turns there")
+        return self
+
+    def conversation(self) -> list[Message]:
+        """The turns in order, whichever form the request came in."""
+        if self.messages is not None:
+            return list(self.messages)
+        return [*self.history, Message(role="user", content=self.query)]

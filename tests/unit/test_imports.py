@@ -1,0 +1,46 @@
+"""Imports point one way: daemon → engines → schemas; the machine never needs the factory."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# folder → top-level names of ours it may import; "engines/serve" is checked more narrowly below
+ALLOWED = {
+    "schemas": {"schemas"},
+    "engines": {"engines", "schemas"},
+    "daemon": {"daemon", "engines", "schemas", "openautoglm"},
+}
+OURS = {"schemas", "engines", "daemon", "openautoglm", "tests"}
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_imports_point_one_way(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        ours = {name.split(".")[0] for name in imported(path)} & OURS
+        assert ours <= ALLOWED[folder], f"{path.relative_to(ROOT)} imports {ours - ALLOWED[folder]}"
+
+
+@pytest.mark.parametrize(
+    ("room", "never"), [("engines/serve", "engines.build"), ("engines/build", "engines.serve")]
+)
+def test_factory_and_machine_do_not_know_each_other(room, never):
+    for path in (ROOT / room).rglob("*.py"):
+        assert not [name for name in imported(path) if name.startswith(never)], path.relative_to(ROOT)
+
+
+def test_the_engine_knows_no_kafka():
+    for path in (ROOT / "engines").rglob("*.py"):
+        assert not [name for name in imported(path) if name.startswith("aiokafka")], path.relative_to(ROOT)
