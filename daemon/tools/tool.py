@@ -15,7 +15,8 @@ ToolFunction = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """`timeout` in seconds per attempt; `retries` after a failed attempt; `concurrency` calls at a time.
+    """`timeout` in seconds per attempt, None for the executor's; `retries` after a failed attempt;
+    `concurrency` calls at a time.
 
     `read_only`: changes nothing. `idempotent`: running a call twice does no more than running it once.
     `compensate(arguments, result)` undoes a finished call. `scopes` are what a caller must hold to use it.
@@ -27,7 +28,7 @@ class Tool:
     function: ToolFunction
     signature: Signature
     origin: str
-    timeout: float = 30.0
+    timeout: float | None = None
     retries: int = 0
     read_only: bool = False
     idempotent: bool = False
@@ -40,7 +41,7 @@ class Tool:
         for wrong, remedy in (
             (not _NAME.fullmatch(self.name), "a name is 1 to 64 letters, digits, _ . or -, no digit first"),
             (not self.description.strip(), "give a description or a docstring: it is what the model reads"),
-            (self.timeout <= 0, "timeout must be more than 0 seconds"),
+            (self.timeout is not None and self.timeout <= 0, "timeout must be more than 0 seconds"),
             (self.retries < 0, "retries must be 0 or more"),
             (self.concurrency < 1, "concurrency must be 1 or more"),
             (

@@ -15,6 +15,8 @@ from engines.tokenizer.stream import TextStream
 from engines.tokenizer.template import Template
 from engines.tokenizer.vocabulary import token_bytes
 
+_CACHED_CHARACTERS = 20_000
+
 
 class Tokenizer:
     """A checkpoint's vocabulary, chat template and tool-call format.
@@ -48,7 +50,7 @@ class Tokenizer:
             parsed, vocabulary, {index: token.content for index, token in added.items()}
         )
         self._shield = Shield(self.added_tokens)
-        self._encode = lru_cache(maxsize=2048)(self._encode_uncached)
+        self._encode = lru_cache(maxsize=256)(self._encode_uncached)
         self._config = config
         source = template if template is not None else _template_of(config)
         self.template = Template(source) if source is not None else None
@@ -76,7 +78,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text: literals of special tokens in it are spelled out, never special ids."""
-        return list(self._encode(text))
+        return list(self._encode_uncached(text))
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """Text of `ids`; special tokens are left out unless `special`. Broken UTF-8 becomes U+FFFD."""
@@ -109,7 +111,9 @@ class Tokenizer:
             if is_literal:
                 ids.append(self.added_tokens[text])
             else:
-                ids.extend(self._encode(text))
+                # System prompt and tool list are the same most of the time; long texts never are.
+                encode = self._encode if len(text) <= _CACHED_CHARACTERS else self._encode_uncached
+                ids.extend(encode(text))
         return ids
 
     def render_text(
