@@ -144,6 +144,9 @@ class Stepper:
             for i, row, token in zip(refused, again, self._draw(again, part), strict=True):
                 tokens[i] = token
                 self._accepts(row, token)
+        self._hand_out(rows, tokens)
+
+    def _hand_out(self, rows: list[Row], tokens: list[int]) -> None:
         now = time.monotonic()
         for row, token in zip(rows, tokens, strict=True):
             if row.slot is None:
@@ -153,11 +156,17 @@ class Stepper:
                 continue
             if row.first_token is None:
                 row.first_token = now
-            self._append(row, [token])
+            if row.grammar is not None or token in row.stops or len(row.known) + 1 == row.full:
+                self._append(row, [token])
+                continue
+            row.known.append(token)
+            self.counters.tokens_generated += 1
+            if row.generation.watched:
+                self._touched.append(row.generation)
 
     def _draw(self, rows: list[Row], logits: Logits) -> list[int]:
         choices = [row.prompt.sampling for row in rows]
-        seeds, positions = [row.seed for row in rows], [row.generated for row in rows]
+        seeds, positions = [row.seed for row in rows], [len(row.known) for row in rows]
         tokens: list[int] = sample(logits, choices, seeds, positions).tolist()
         return tokens
 
@@ -200,21 +209,21 @@ class Stepper:
                 self._fail(row, error)
                 return True
             tokens, complete = sampled + forced, row.grammar.complete
-        before = row.generated
+        before = len(row.known)
         reason: FinishReason | None = None
         stop: int | None = None
         for token in tokens:
             if token in row.stops:
                 reason, stop = "stop", token
                 break
-            if row.generated == row.limit:
+            if len(row.known) == row.full:
                 break
             row.known.append(token)
         else:
             reason = "stop" if complete else None
-        if reason is None and row.generated == row.limit:
+        if reason is None and len(row.known) == row.full:
             reason = "length"
-        self._count(row, row.generated - before, len(sampled))
+        self._count(row, len(row.known) - before, len(sampled))
         if reason is not None:
             self.end(row, reason, stop)
         return reason is not None
@@ -224,7 +233,6 @@ class Stepper:
         row.forced_tokens += forced
         self.counters.tokens_forced += forced
         self.counters.tokens_generated += appended
-        row.generation.push(row.known[len(row.known) - appended :])
         if row.generation.watched:
             self._touched.append(row.generation)
 
