@@ -38,6 +38,18 @@ class Stepper:
             return
         self.scheduler.add(row)
 
+    def warm_up(self) -> None:
+        """Run the graph before anybody waits for it, and learn what it costs. Only while no slot is used."""
+        tokens = np.zeros(min(32, self.runtime.capacity - 1), np.int64)
+        for measured in (False, True):  # the first run also allocates
+            began = time.perf_counter()
+            self.runtime.prefill(range(1), [tokens], np.zeros(1, np.int64))
+            between = time.perf_counter()
+            self.runtime.decode(tokens[:1], np.array([len(tokens)]))
+            if measured:
+                self.costs.record_prefill(len(tokens), between - began)
+                self.costs.record_decode(1, time.perf_counter() - between)
+
     def step(self) -> None:
         """Advance every running row. Raises what the runtime raises."""
         began = time.perf_counter()
