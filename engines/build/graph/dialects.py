@@ -2,6 +2,7 @@
 
 from engines.build.graph.dialect import Dialect
 from engines.build.graph.fused import Fused
+from engines.build.graph.standard import Standard
 
-DIALECTS: dict[str, type[Dialect]] = {"fused": Fused}
+DIALECTS: dict[str, type[Dialect]] = {"fused": Fused, "standard": Standard}
 FILES = {"fused": "graph.onnx", "standard": "standard.onnx"}

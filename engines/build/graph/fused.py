@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 
 from engines.build.graph.builder import MICROSOFT
 from engines.build.graph.dialect import Dialect
+from engines.build.graph.fused_experts import INT8_ACTIVATIONS, mix
 from engines.build.heads import rotary_tables
 from engines.build.parameters import Linear, Mixture
 from engines.build.quantize import pack
 from engines.build.recipe import Format, Role
 from engines.build.weights import Matrix, Vector
-
-_INT8_ACTIVATIONS = 4  # accuracy_level of MatMulNBits: integer dot products, activations rounded per block
 
 
 class Fused(Dialect):
@@ -50,8 +49,7 @@ class Fused(Dialect):
         matrix, b = self.parameters.embedding, self.builder
         form = self.recipe.format(matrix, "embedding")
         if form:
-            shape = (matrix.shape[0], matrix.shape[1] // form.block, form.block * form.bits // 8)
-            shared = self.builder.alias(f"{matrix.name}.head", f"{matrix.name}.blocks", shape)
+            shared = b.alias(f"{matrix.name}.head", f"{matrix.name}.blocks", _blocked(matrix, form))
             return self._matmul_blocks(hidden, matrix, form, [shared, f"{matrix.name}.scales"])
         flat = b.node("Reshape", hidden, b.constant([-1, matrix.shape[1]]))
         shape = b.node("Concat", b.node("Shape", hidden, end=2), b.constant([matrix.shape[0]]), axis=0)
@@ -98,14 +96,14 @@ class Fused(Dialect):
         return b.node("Mul", b.node("QuickGelu", gate, domain=MICROSOFT, alpha=1.0), up)
 
     def mix(self, x: str, weights: str, mixture: Mixture) -> str:
-        raise NotImplementedError
+        return mix(self, x, weights, mixture)
 
     def _linear(self, x: str, linear: Linear, role: Role) -> str:
         b, matrix = self.builder, linear.weight
         form = self.recipe.format(matrix, role)
         if form:
-            shape = (matrix.shape[0], matrix.shape[1] // form.block, form.block * form.bits // 8)
-            return self._matmul_blocks(x, matrix, form, self._blocks(matrix, form, shape), linear.bias)
+            blocks = self._blocks(matrix, form, _blocked(matrix, form))
+            return self._matmul_blocks(x, matrix, form, blocks, linear.bias)
         rows, columns = matrix.shape
         weight = b.weight(matrix.name, "float32", (columns, rows), [self.read(matrix).T])
         product = b.node("MatMul", x, weight)
@@ -116,9 +114,9 @@ class Fused(Dialect):
     ) -> str:
         rows, columns = matrix.shape
         attrs = {"K": columns, "N": rows, "bits": form.bits, "block_size": form.block}
+        attrs["accuracy_level"] = INT8_ACTIVATIONS
         inputs = [x, *weight, *(["", "", self.vector(bias)] if bias else [])]
-        attrs["accuracy_level"] = _INT8_ACTIVATIONS
-        return self.builder.nodes("MatMulNBits", inputs, 1, MICROSOFT, **attrs)[0]
+        return self.builder.node("MatMulNBits", *inputs, domain=MICROSOFT, **attrs)
 
     def _plain(self, matrix: Matrix) -> str:
         return self.builder.weight(matrix.name, "float32", matrix.shape, matrix.chunks(self.source))
@@ -135,3 +133,9 @@ class Fused(Dialect):
         data = self.builder.weight(f"{matrix.name}.blocks", "uint8", shape, codes())
         size = (matrix.shape[0], matrix.shape[1] // form.block)
         return [data, self.builder.weight(f"{matrix.name}.scales", "float32", size, [np.concatenate(scales)])]
+
+
+def _blocked(matrix: Matrix, form: Format) -> tuple[int, int, int]:
+    """Shape of MatMulNBits' codes: [N, K / block, bytes per block]."""
+    rows, columns = matrix.shape
+    return rows, columns // form.block, form.block * form.bits // 8

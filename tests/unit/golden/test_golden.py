@@ -10,7 +10,7 @@ from tests.unit.golden.rows import Rows
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 CASES = sorted(path.name for path in GOLDEN.iterdir())
-DIALECTS = ("fused",)
+DIALECTS = ("fused", "standard")
 CAPACITY, MARGIN = 64, 1e-2
 
 
