@@ -35,7 +35,9 @@ def save(folder: Path, model: Glm, tokenizer: Tokenizer) -> None:
     )
     shutil.copyfile(TEMPLATE, folder / "chat_template.jinja")
     tokenizer.save(str(folder / "tokenizer.json"))
-    weights = {name: value.detach().to(torch.float32).contiguous() for name, value in model.state_dict().items()}
+    weights = {
+        name: value.detach().to(torch.float32).contiguous() for name, value in model.state_dict().items()
+    }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 

@@ -22,7 +22,13 @@ def texts(language: str) -> list[str]:
     rng = Random(language)
     phrasings = Phrasings.load(language, "train")
     lines = [expand(line, rng) for stem in phrasings.lines.values() for line in stem]
-    replies = [line for name, kinds in phrasings.replies.items() if name != "smalltalk" for lst in kinds.values() for line in lst]
+    replies = [
+        line
+        for name, kinds in phrasings.replies.items()
+        if name != "smalltalk"
+        for lst in kinds.values()
+        for line in lst
+    ]
     return lines + replies + list(phrasings.replies["smalltalk"].values())
 
 
@@ -54,8 +60,8 @@ class Corpus:
         count = len(TOOLS) if self.rng.random() < 0.5 else self.rng.randint(0, len(TOOLS))
         return self.rng.sample(TOOLS, count)
 
-    def batches(self, rows: int, group: int = 4, several: float = 0.35) -> Iterator[Batch]:
-        """`group` batches of `rows` examples at a time share tools and are sorted by length to save padding."""
+    def batches(self, rows: int, group: int = 12, several: float = 0.35) -> Iterator[Batch]:
+        """`group` batches of `rows` examples share tools, and are sorted by length to save padding."""
         while True:
             tools = self.tools()
             names = [tool["function"]["name"] for tool in tools]
@@ -75,10 +81,14 @@ def tokenizer_texts(count: int = 6000) -> list[str]:
     """What the tokenizer is learned from: lines of the training part, and requests made of them."""
     lexicon = words()
     corpus = [text for language in LANGUAGES for text in texts(language)]
-    corpus += ["".join(sorted(set("".join(texts("zh")))))] * 4  # so that every ideograph of the files gets a token
+    corpus += [
+        "".join(sorted(set("".join(texts("zh")))))
+    ] * 16  # so that every ideograph of the files gets a token
     for language in LANGUAGES:
         author = Author(language, "train", 1, lexicon)
         for _ in range(count // 2):
-            kind = author.rng.choice([*(tool["function"]["name"] for tool in TOOLS), *SMALL_TALK, "out_of_scope"])
+            kind = author.rng.choice(
+                [*(tool["function"]["name"] for tool in TOOLS), *SMALL_TALK, "out_of_scope"]
+            )
             corpus.append(author.request(kind).text)
     return corpus

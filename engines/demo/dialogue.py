@@ -72,25 +72,28 @@ class Author:
         self.rng = Random(f"{seed} {language} {part}")
         self.values = Values(self.rng, words, spaced_language=language == "en")
         lines = self.phrasings.lines
-        sentences = [expand(line, self.rng) for stem in ("articles", "articles", "out_of_scope") for line in lines[stem]]
+        sentences = [
+            expand(line, self.rng)
+            for stem in ("articles", "articles", "out_of_scope")
+            for line in lines[stem]
+        ]
         sentences = [line for line in sentences if not SLOT.search(line)]
         self.results = Results(self.rng, self.values, sentences)
 
-    def request(self, kind: str, template: str | None = None, plain: bool = False) -> Request:
-        """A request of this kind from a template (any of its file if None); plain = without noise."""
+    def request(self, kind: str, template: str | None = None, priority: str | None = None) -> Request:
+        """A request of this kind from a template, or from any of its file; tickets have one a priority."""
         rng, lines = self.rng, self.phrasings.lines
-        priority = rng.choice(PRIORITIES)
+        priority = priority or rng.choice(PRIORITIES)
         if template is None:
             template = rng.choice(lines[f"create_ticket.{priority}" if kind == "create_ticket" else kind])
         body = expand(template, rng)
-        if not plain and rng.random() < 0.15 * self.noise:
-            body = self._lower_case(body)
+        if rng.random() < 0.15 * self.noise:
+            body = body.lower()  # slot names are lower case already
         written, arguments = self._draw(kind, body)
         if kind == "create_ticket":
             arguments["priority"] = priority
         text = fill(body, {slot: self._spaced(value) for slot, value in written.items()})
-        if not plain:
-            text = self._surround(kind, text, ends_open=body.endswith("}"))
+        text = self._surround(kind, text, ends_open=body.endswith("}"))
         return Request(self.language, kind, text, arguments)
 
     def held(self, kind: str) -> list[tuple[str, str]]:
@@ -120,9 +123,6 @@ class Author:
             return f" {value} "
         return value
 
-    def _lower_case(self, body: str) -> str:
-        return body.lower()  # slot names are lower case already
-
     def _surround(self, kind: str, text: str, ends_open: bool) -> str:
         """Put harmless sentences before and after; never run them into a value that ends the text."""
         rng, lines, noise = self.rng, self.phrasings.lines, self.noise
@@ -146,7 +146,9 @@ class Author:
             text = text[:-1]
         return text
 
-    def answer(self, dialogue: Dialogue, request: Request, tools: Sequence[str], silent: bool = False) -> None:
+    def answer(
+        self, dialogue: Dialogue, request: Request, tools: Sequence[str], silent: bool = False
+    ) -> None:
         """Append the user's turn and everything the assistant does about it.
 
         `tools` are the names on offer: a call that needs another one is declined. `silent` leaves the call

@@ -77,7 +77,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x [B, T, hidden]; mask bool [T, P+T] or [B, 1, T, P+T]; past k, v [1 or B, kv_heads, P, head_dim]."""
+        """x [B, T, hidden]; mask bool [T, P+T] or [B, 1, T, P+T]; past [1 or B, kv_heads, P, head_dim]."""
         b, t, _ = x.shape
         q = rotate(self.q_proj(x).view(b, t, self.heads, self.dim).transpose(1, 2), cos, sin)
         k = rotate(self.k_proj(x).view(b, t, self.kv_heads, self.dim).transpose(1, 2), cos, sin)
@@ -127,7 +127,7 @@ class Decoder(nn.Module):
 
 
 class Glm(nn.Module):
-    """The whole model; `model.state_dict()` has the names of a Hugging Face checkpoint with tied embeddings."""
+    """The whole model; `state_dict()` has the names of a Hugging Face checkpoint with tied embeddings."""
 
     def __init__(self, config: Config):
         super().__init__()

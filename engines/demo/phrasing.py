@@ -1,4 +1,4 @@
-"""Phrasing files: one template a line, with {slots} and [alternatives|of|words], split once and for all by hash."""
+"""Phrasing files: one template a line, with {slots} and [alternatives|of|words]; split for good by hash."""
 
 import hashlib
 import re

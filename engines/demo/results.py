@@ -4,6 +4,7 @@ import json
 from random import Random
 from typing import Any
 
+from engines.demo.phrasing import FOLDER, read_lines
 from engines.demo.values import Values
 
 # The final sentence repeats these values of a result as they stand.
@@ -17,9 +18,21 @@ KEY_VALUES = {
     "assess_risk": ("risk", "score"),
     "service_status": ("service", "status", "since"),
 }
-_GIVEN = "Ada Ben Carla David Eva Felix Grace Hugo Ines Jonas Kim Lena Marco Nora Oscar Paula Ravi Sara Tom Yuki".split()
-_FAMILY = "Ahmed Becker Chen Diaz Evans Fischer Garcia Huber Ivanov Jones Kumar Lopez Meyer Novak Okafor Park Rossi".split()
-_FAMILY_ZH, _GIVEN_ZH = "王李张刘陈杨黄赵周吴徐孙马朱胡", "伟芳娜敏静丽强磊军洋勇艳杰娟涛明超秀霞平刚桂英华文玲"
+_NAMES = read_lines(FOLDER / "names.txt")
+_OBJECTS = {
+    "query_user_data": "user",
+    "order_status": "order",
+    "refund_order": "order",
+    "create_ticket": "user",
+    "cancel_ticket": "ticket",
+    "search_knowledge": "article",
+    "assess_risk": "user",
+    "service_status": "service",
+}
+_FAMILY_ZH, _GIVEN_ZH = (
+    "王李张刘陈杨黄赵周吴徐孙马朱胡",
+    "伟芳娜敏静丽强磊军洋勇艳杰娟涛明超秀霞平刚桂英华文玲",
+)
 _ERRORS = (
     "{what} {id} not found",
     "{what} {id} does not exist",
@@ -50,10 +63,9 @@ class Results:
 
     def error(self, tool: str, arguments: dict[str, str]) -> tuple[str, dict[str, Any]]:
         """The same for a call that failed: `{"error": one sentence}`."""
-        what = {"query_user_data": "user", "assess_risk": "user", "create_ticket": "user", "service_status": "service"}
         phrase = arguments.get("query") or self.values.random_words(self.rng.randint(2, 6))
         sentence = self.rng.choice(_ERRORS).format(
-            what=what.get(tool, tool.split("_")[0] if tool == "order_status" else tool.split("_")[1]),
+            what=_OBJECTS[tool],
             id=next(iter(arguments.values())),
             phrase=phrase,
             number=self.rng.randint(1, 900),
@@ -84,7 +96,7 @@ class Results:
             return rng.choice(_FAMILY_ZH) + "".join(rng.choices(_GIVEN_ZH, k=rng.randint(1, 2)))
         if chance < 0.6:
             return "".join(rng.choice(self.values.unspaced) for _ in range(rng.randint(2, 4)))
-        return f"{rng.choice(_GIVEN)} {rng.choice(_FAMILY)}"
+        return f"{rng.choice(_NAMES)} {rng.choice(_NAMES)}"
 
     def _query_user_data(self, arguments: dict[str, str]) -> dict[str, Any]:
         name = self._name()
@@ -101,7 +113,12 @@ class Results:
     def _refund_order(self, arguments: dict[str, str]) -> dict[str, Any]:
         refund = self.values.identifier("refund_id")
         amount = self._number(arguments["amount"])
-        return {"order_id": arguments["order_id"], "refund_id": refund, "amount": amount, "status": "refunded"}
+        return {
+            "order_id": arguments["order_id"],
+            "refund_id": refund,
+            "amount": amount,
+            "status": "refunded",
+        }
 
     def _create_ticket(self, arguments: dict[str, str]) -> dict[str, Any]:
         ticket = self.values.identifier("ticket_id")

@@ -77,9 +77,13 @@ class Renderer:
         self.special = {tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
 
     def text(self, messages: list[Message], tools: list[Message], add_generation_prompt: bool = False) -> str:
-        return self.template.render(messages=messages, tools=tools, add_generation_prompt=add_generation_prompt)
+        return self.template.render(
+            messages=messages, tools=tools, add_generation_prompt=add_generation_prompt
+        )
 
-    def ids(self, messages: list[Message], tools: list[Message], add_generation_prompt: bool = False) -> list[int]:
+    def ids(
+        self, messages: list[Message], tools: list[Message], add_generation_prompt: bool = False
+    ) -> list[int]:
         text = self.text(messages, tools, add_generation_prompt)
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
@@ -90,7 +94,8 @@ class Renderer:
     def example(self, dialogue: Dialogue) -> tuple[list[int], list[bool]]:
         """(ids after the system turn, True where the id is to be predicted): the assistant's own tokens,
         with the special token that ends each of its turns."""
-        ids = self.ids(dialogue.messages, [])[len(self.prefix([])) :] + [self.user]
+        ids = self.ids([*dialogue.messages, {"role": "user", "content": ""}], [])
+        ids = ids[len(self.prefix([])) : -1]  # ends with <|user|>, without its newline
         learned: list[bool] = []
         turn, inside = -1, False
         for token in ids:

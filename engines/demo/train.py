@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from engines.demo import checkpoint, tokens
 from engines.demo.corpus import Batch, Corpus, tokenizer_texts
 from engines.demo.glm import Config, Glm
+from engines.demo.muon import Muon
 
 LEARNING_RATE, FLOOR, WARM_UP = 2.5e-3, 0.03, 40
 
@@ -26,7 +27,7 @@ def causal(queries: int, past: int) -> Tensor:
 
 
 def pad(batch: Batch) -> tuple[Tensor, Tensor]:
-    """ids int64 [B, T] and learned bool [B, T]; padding is id 0 and never learned (it comes last, so unseen)."""
+    """ids int64 [B, T] and learned bool [B, T]; padding is id 0, comes last and is not learned."""
     width = max(len(ids) for ids, _ in batch.examples)
     ids = torch.zeros(len(batch.examples), width, dtype=torch.int64)
     learned = torch.zeros_like(ids, dtype=torch.bool)
@@ -55,7 +56,7 @@ def optimizers(model: Glm) -> list[torch.optim.Optimizer]:
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
-        torch.optim.Muon(matrices, lr=LEARNING_RATE, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, lr=LEARNING_RATE, weight_decay=0.05),
         torch.optim.AdamW(others, lr=LEARNING_RATE, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
 
@@ -95,9 +96,11 @@ def train(model: Glm, corpus: Corpus, steps: int, rows: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the bundled model.")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the Hugging Face checkpoint to write")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the Hugging Face checkpoint to write"
+    )
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--rows", type=int, default=32, help="dialogues per step")
+    parser.add_argument("--rows", type=int, default=16, help="dialogues per step")
     parser.add_argument("--layers", type=int, default=Config.num_hidden_layers)
     parser.add_argument("--vocab-size", type=int, default=Config.vocab_size)
     parser.add_argument("--seed", type=int, default=1)

@@ -55,12 +55,18 @@ class Values:
     def amount(self) -> tuple[str, str]:
         """(as written by the user, as written in JSON): the same digits but for thousands commas."""
         rng = self.rng
-        whole = str(rng.choice((rng.randint(1, 9), rng.randint(10, 99), rng.randint(100, 999), rng.randint(1000, 99999))))
+        whole = str(
+            rng.choice(
+                (rng.randint(1, 9), rng.randint(10, 99), rng.randint(100, 999), rng.randint(1000, 99999))
+            )
+        )
         if rng.random() < 0.2:
             whole = str(rng.randint(1, 20) * rng.choice((5, 10, 50, 100)))
         fraction = ""
         if rng.random() < 0.45:
-            fraction = "." + rng.choice((f"{rng.randint(0, 99):02d}", f"{rng.randint(0, 9)}", "99", "50", "5"))
+            fraction = "." + rng.choice(
+                (f"{rng.randint(0, 99):02d}", f"{rng.randint(0, 9)}", "99", "50", "5")
+            )
         written = whole
         if len(whole) > 3 and rng.random() < 0.35:
             written = f"{int(whole):,}"
