@@ -67,3 +67,9 @@ class GrammarError(AutoGLMError):
     """The response format cannot be made into a grammar; see the message for the part that is wrong."""
 
     code: ClassVar[ErrorCode] = ErrorCode.INVALID_REQUEST
+
+
+class EngineTooLarge(AutoGLMError):
+    """The KV caches do not fit into memory; load the engine with fewer rows or less capacity."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.CONFIGURATION

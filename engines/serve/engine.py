@@ -10,8 +10,11 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
+from pathlib import Path
+from typing import Self
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 
 from engines.errors import (
     EngineBusy,
@@ -21,12 +24,15 @@ from engines.errors import (
     InvalidPrompt,
     PromptTooLong,
 )
+from engines.manifest import Manifest
 from engines.serve.costs import StepCosts
 from engines.serve.generation import Generation, notify
 from engines.serve.masks import GrammarCompiler
+from engines.serve.memory import CachePlan
 from engines.serve.prompt import Prompt
 from engines.serve.row import Row
 from engines.serve.runtime.contract import Runtime
+from engines.serve.runtime.ort import OrtRuntime
 from engines.serve.stats import EngineStats
 from engines.serve.stepper import Stepper
 
@@ -49,10 +55,12 @@ class Engine:
         compiler: GrammarCompiler | None = None,
         costs: StepCosts | None = None,
         queue_limit: int = 1024,
+        manifest: Manifest | None = None,
     ) -> None:
         self._runtime, self._compiler = runtime, compiler
         self._rows_at_once = runtime.slots if rows is None else rows
         self._queue_limit = queue_limit
+        self.manifest = manifest
         self._eos = frozenset(eos_token_ids)
         self._stepper = Stepper(runtime, self._rows_at_once, costs or StepCosts(), self._forget)
         self._numbers = count()
@@ -65,6 +73,48 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._compiling = ThreadPoolExecutor(1, "grammar")
         self.failed: Future[None] = Future()
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        slots: int | None = None,
+        capacity: int | None = None,
+        threads: int | None = None,
+        spinning: bool = False,
+        stall: float = 0.1,
+        queue_limit: int = 1024,
+    ) -> Self:
+        """Open an engine folder.
+
+        slots: rows that may run at once; capacity: tokens per row; None chooses by free memory.
+        stall: seconds a prefill may keep decoding rows waiting.
+        Raises EngineFolderError, EngineTooLarge, GrammarError.
+        """
+        manifest = Manifest.load(folder)
+        plan = CachePlan.fit(manifest, psutil.virtual_memory().available, slots, capacity)
+        compiler = None
+        if manifest.tokenizer_sha256 is not None:
+            compiler = GrammarCompiler.load(
+                folder / "tokenizer.json", manifest.sizes.vocab_size, manifest.eos_token_ids
+            )
+        return cls(
+            OrtRuntime.open(
+                folder,
+                manifest,
+                slots=plan.slots,
+                capacity=plan.capacity,
+                threads=threads,
+                spinning=spinning,
+            ),
+            rows=plan.rows,
+            eos_token_ids=manifest.eos_token_ids,
+            compiler=compiler,
+            costs=StepCosts(stall=stall),
+            queue_limit=queue_limit,
+            manifest=manifest,
+        )
 
     def start(self) -> None:
         self._thread.start()

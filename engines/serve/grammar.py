@@ -9,6 +9,7 @@ from llguidance import LLMatcher
 
 from engines.errors import GrammarError
 
+
 @dataclass(frozen=True, slots=True)
 class Grammar:
     """A grammar in llguidance's own notation; make one with a class method. Equal specs compile once."""

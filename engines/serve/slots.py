@@ -71,7 +71,8 @@ class SlotTable:
         width = min(len(tokens), int(self.valid.max()))
         differs = np.ones((self.slots, width + 1), bool)  # the last column stops the search
         np.not_equal(self.tokens[:, :width], tokens[:width], out=differs[:, :width])
-        return np.minimum(differs.argmax(axis=1), self.valid)
+        shared: NDArray[np.int64] = np.minimum(differs.argmax(axis=1), self.valid)
+        return shared
 
     def place(self, owner: int, prompt: Tokens) -> Placement:
         """Give `owner` a running slot that already holds as much of `prompt` as any slot does.

@@ -1,0 +1,144 @@
+"""The CPU runtime: ONNX Runtime, caches allocated once and bound in place."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from engines.manifest import Manifest
+from engines.serve.runtime.contract import Logits, Tokens
+
+_INT8_ACTIVATIONS = "4"  # of MatMulNBits: integer dot products, activations rounded per block
+
+
+class OrtRuntime:
+    """See Runtime. A call binds slots [i, i + k) by pointer offset; nothing of a cache is ever copied."""
+
+    def __init__(
+        self,
+        graph: Path,
+        *,
+        cache_shapes: Sequence[tuple[int, int]],
+        vocab_size: int,
+        slots: int,
+        capacity: int,
+        threads: int | None = None,
+        spinning: bool = False,
+        writes_padding: bool = False,
+    ) -> None:
+        """cache_shapes: (heads, head_dim) of each layer. writes_padding: the graph writes all T tokens of a
+        row into the cache, valid or not, as the standard dialect does."""
+        self.slots, self.capacity, self.vocab_size = slots, capacity, vocab_size
+        self._writes_padding = writes_padding
+        self._session = onnxruntime.InferenceSession(
+            graph, _options(threads, spinning), providers=["CPUExecutionProvider"]
+        )
+        wanted = {value.name for value in self._session.get_inputs()}
+        self._caches: dict[str, NDArray[np.float32]] = {}
+        for layer, (heads, width) in enumerate(cache_shapes):
+            for kind in ("key", "value"):
+                name = f"{kind}_{layer}"
+                self._caches[name] = np.zeros((slots, heads, capacity, width), np.float32)
+        self._small = [name for name in _SMALL if name in wanted]
+        self._ones = np.ones(slots, np.int64)
+        self._zeros = np.zeros((slots, 1), np.int64)
+        self._logits = np.empty((slots, 1, vocab_size), np.float32)
+        self._bindings: dict[tuple[int, int], Any] = {}
+
+    @classmethod
+    def open(cls, folder: Path, manifest: Manifest, *, slots: int, capacity: int, **options: Any) -> Self:
+        """Load the engine folder's graph in the manifest's dialect."""
+        return cls(
+            folder / manifest.graphs[manifest.dialect],
+            cache_shapes=[(manifest.sizes.kv_heads, manifest.sizes.head_dim)] * manifest.sizes.layers,
+            vocab_size=manifest.sizes.vocab_size,
+            slots=slots,
+            capacity=capacity,
+            writes_padding=manifest.dialect == "standard",
+            **options,
+        )
+
+    def prefill(self, slots: range, tokens: Sequence[Tokens], starts: Tokens) -> Logits:
+        lengths = np.array([len(ids) for ids in tokens], np.int64)
+        width = int(lengths.max())
+        if len(slots) > 1 and self._split(lengths, starts, width):
+            return np.concatenate(
+                [
+                    self.prefill(slots[i : i + 1], tokens[i : i + 1], starts[i : i + 1]).copy()
+                    for i in range(len(slots))
+                ]
+            )
+        padded = np.zeros((len(tokens), width), np.int64)
+        for row, ids in zip(padded, tokens, strict=True):
+            row[: len(ids)] = ids
+        # Padding needs a position inside the tables; which one does not matter.
+        positions = np.minimum(starts[:, None] + np.arange(width), self.capacity - 1)
+        return self._run(slots.start, padded, positions, starts, lengths, (lengths - 1)[:, None])
+
+    def decode(self, tokens: Tokens, positions: Tokens) -> Logits:
+        rows = len(tokens)
+        column = positions[:, None]
+        return self._run(0, tokens[:, None], column, positions, self._ones[:rows], self._zeros[:rows])
+
+    def copy_slot(self, source: int, target: int, length: int) -> None:
+        for cache in self._caches.values():
+            cache[target, :, :length] = cache[source, :, :length]
+
+    def close(self) -> None:
+        self._bindings.clear()
+        self._caches.clear()
+
+    def _split(self, lengths: Tokens, starts: Tokens, width: int) -> bool:
+        """Whether rows are better, or only correctly, computed one by one."""
+        overflow = self._writes_padding and int((starts + width).max()) > self.capacity
+        return overflow or len(lengths) * width > 1.5 * int(lengths.sum())
+
+    def _run(
+        self, first: int, ids: Tokens, positions: Tokens, starts: Tokens, lengths: Tokens, wanted: Tokens
+    ) -> Logits:
+        rows = len(ids)
+        binding = self._bindings.get((first, rows))
+        if binding is None:
+            binding = self._bindings[first, rows] = self._bind(first, rows)
+        values = {
+            "input_ids": ids,
+            "position_ids": positions,
+            "write_index": starts,
+            "lengths": lengths,
+            "logit_positions": wanted,
+        }
+        held = [np.ascontiguousarray(values[name]) for name in self._small]
+        for name, value in zip(self._small, held, strict=True):
+            binding.bind_input(name, "cpu", 0, np.int64, value.shape, value.ctypes.data)
+        self._session.run_with_iobinding(binding)
+        return self._logits[:rows, 0]
+
+    def _bind(self, first: int, rows: int) -> Any:
+        """Caches of slots [first, first + rows) and the logits; these stay where they are."""
+        binding = self._session.io_binding()
+        for name, cache in self._caches.items():
+            part = cache[first : first + rows]
+            place = ("cpu", 0, np.float32, part.shape, part.ctypes.data)
+            binding.bind_input(f"past_{name}", *place)
+            binding.bind_output(f"present_{name}", *place)
+        logits = self._logits[:rows]
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        return binding
+
+
+_SMALL = ("input_ids", "position_ids", "write_index", "lengths", "logit_positions")
+
+
+def _options(threads: int | None, spinning: bool) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    # Waiting threads that spin take the cores of whoever else serves the requests.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", _INT8_ACTIVATIONS)
+    options.log_severity_level = 3
+    return options
