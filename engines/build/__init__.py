@@ -1,5 +1,6 @@
 """The factory: Hugging Face checkpoint in, engine folder out."""
 
 from engines.build.build import Progress, build
+from engines.build.plan import PlanOptions
 
-__all__ = ["Progress", "build"]
+__all__ = ["PlanOptions", "Progress", "build"]

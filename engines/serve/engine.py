@@ -99,7 +99,7 @@ class Engine:
             compiler = GrammarCompiler.load(
                 folder / "tokenizer.json", manifest.sizes.vocab_size, manifest.eos_token_ids
             )
-        return cls(
+        engine = cls(
             OrtRuntime.open(
                 folder,
                 manifest,
@@ -115,6 +115,8 @@ class Engine:
             queue_limit=queue_limit,
             manifest=manifest,
         )
+        engine._stepper.warm_up()
+        return engine
 
     def start(self) -> None:
         self._thread.start()

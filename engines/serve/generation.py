@@ -8,15 +8,15 @@ from engines.serve.prompt import Chunk, Completion
 
 
 class Generation:
-    """Tokens as they come, then a Completion or an error. Any thread may cancel."""
+    """Tokens as they come, then a Completion or an error. Any thread may cancel; one task may stream."""
 
     def __init__(
         self, cancel: Callable[["Generation"], None], loop: asyncio.AbstractEventLoop | None
     ) -> None:
         self._cancel, self.loop = cancel, loop
         self.cancelled = False
-        self._lock = threading.Lock()
-        self._pending: list[int] = []
+        self._known: list[int] = []  # grows in the engine's thread, is only read here
+        self._read = 0
         self._outcome: Completion | BaseException | None = None
         self._done = threading.Event()
         self._wake: asyncio.Event | None = None
@@ -50,11 +50,11 @@ class Generation:
         """What came since the last chunk, until done. Raises the generation's error."""
         wake = self._event()
         while True:
-            done = self.done
-            with self._lock:
-                pending, self._pending = self._pending, []
-            if pending:
-                yield Chunk(pending)
+            done = self.done  # before looking for tokens: what comes after the last look is not lost
+            fresh = self._known[self._read :]
+            if fresh:
+                self._read += len(fresh)
+                yield Chunk(fresh)
             elif done:
                 wake.set()
                 self._result()
@@ -63,10 +63,12 @@ class Generation:
                 await wake.wait()
                 wake.clear()
 
-    def push(self, tokens: Iterable[int]) -> None:
-        """Engine's thread: more tokens. Readers see them after the next `notify`."""
-        with self._lock:
-            self._pending.extend(tokens)
+    def follow(self, known: list[int]) -> None:
+        """Before anything runs: the tokens are those appended to `known` from now on.
+
+        Readers look at them after a `notify`.
+        """
+        self._known, self._read = known, len(known)
 
     def finish(self, outcome: Completion | BaseException) -> None:
         """Engine's thread: the outcome; the first one counts."""

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 from llguidance import LLMatcher, LLTokenizer
-from numpy.typing import NDArray
 
 from engines.errors import GrammarError
 from engines.serve.grammar import Grammar
@@ -30,19 +28,24 @@ class GrammarState:
         """The answer may end here."""
         return self._matcher.is_accepting()
 
-    def fill(self, bits: NDArray[np.int32]) -> None:
-        """Write one bit per token id, 1 where it may come next, into bits [ceil(V / 32)], contiguous."""
-        self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+    def fill(self, address: int, size: int) -> None:
+        """Write the next token's mask to memory: one bit per token id, lowest first, 1 where it may come.
+
+        address, size: of contiguous int32 words, in bytes. Raises GrammarError.
+        """
+        self._matcher.unsafe_compute_mask_ptr(address, size)
         self._check()
 
-    def advance(self, tokens: Sequence[int]) -> list[int]:
-        """The answer goes on with `tokens`; returns, consumed as well, what must follow before a choice.
+    def accept(self, token: int) -> bool:
+        """The answer goes on with `token`; False, and nothing happens, when the grammar forbids it."""
+        accepted = self._matcher.try_consume_tokens([token]) == 1
+        if not accepted:
+            self._check()
+        return accepted
 
-        Raises GrammarError when the grammar forbids them.
-        """
+    def follow(self) -> list[int]:
+        """The answer goes on with the tokens that must come before there is a choice; returns them."""
         forced = list[int]()
-        if tokens:
-            self._matcher.consume_tokens(list(tokens))
         while not self._matcher.is_stopped() and (more := self._matcher.compute_ff_tokens()):
             self._matcher.consume_tokens(more)
             forced += more

@@ -14,7 +14,8 @@ from engines.serve.prompt import Completion, FinishReason, Prompt
 class Row:
     """`known` are prompt and answer so far; the KV of all but the last few is in the row's slot.
 
-    limit: tokens the answer may have. seed: of the random numbers. Times are time.monotonic() seconds.
+    limit: tokens the answer may have; with them `known` is `full` long. seed: of the random numbers.
+    Times are time.monotonic() seconds.
     """
 
     number: int
@@ -27,6 +28,7 @@ class Row:
     grammar: GrammarState | None = None
     prompt_ids: NDArray[np.int64] = field(init=False)
     known: list[int] = field(init=False)
+    full: int = field(init=False)
     slot: int | None = None
     cached_tokens: int = 0
     forced_tokens: int = 0
@@ -36,6 +38,8 @@ class Row:
     def __post_init__(self) -> None:
         self.prompt_ids = np.asarray(self.prompt.token_ids, np.int64)
         self.known = self.prompt_ids.tolist()
+        self.full = len(self.known) + self.limit
+        self.generation.follow(self.known)
 
     @property
     def priority(self) -> int:

@@ -23,6 +23,7 @@ class EngineStats:
     decode_rows: int
     prefill_seconds: float
     decode_seconds: float
+    masks: int
     mask_seconds: float
     step_seconds: float
     finished: dict[FinishReason, int]
@@ -43,6 +44,7 @@ class Counters:
     decode_rows: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    masks: int = 0
     mask_seconds: float = 0.0
     step_seconds: float = 0.0
     failed: int = 0

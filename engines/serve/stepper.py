@@ -28,6 +28,7 @@ class Stepper:
         self.table = SlotTable(runtime.slots, runtime.capacity, rows)
         self.scheduler = Scheduler(self.table, costs)
         self._bits = np.zeros((rows, -(-runtime.vocab_size // 32)), np.int32)
+        self._bits_address, self._bits_size = self._bits.ctypes.data, self._bits.shape[1] * 4
         self._touched: list[Generation] = []
         self._forget = forget
 
@@ -36,6 +37,18 @@ class Stepper:
         if row.grammar is not None and self._append(row, []):
             return
         self.scheduler.add(row)
+
+    def warm_up(self) -> None:
+        """Run the graph before anybody waits for it, and learn what it costs. Only while no slot is used."""
+        tokens = np.zeros(min(32, self.runtime.capacity - 1), np.int64)
+        for measured in (False, True):  # the first run also allocates
+            began = time.perf_counter()
+            self.runtime.prefill(range(1), [tokens], np.zeros(1, np.int64))
+            between = time.perf_counter()
+            self.runtime.decode(tokens[:1], np.array([len(tokens)]))
+            if measured:
+                self.costs.record_prefill(len(tokens), between - began)
+                self.costs.record_decode(1, time.perf_counter() - between)
 
     def step(self) -> None:
         """Advance every running row. Raises what the runtime raises."""
@@ -128,60 +141,101 @@ class Stepper:
         self._sample(rows, logits)
 
     def _sample(self, rows: list[Row], logits: Logits) -> None:
-        """Give each row its next token; logits [len(rows), V]."""
-        began = time.perf_counter()
-        masked, failed = list[int](), dict[int, GrammarError]()
-        for i, row in enumerate(rows):
-            if row.grammar is not None:
-                try:
-                    row.grammar.fill(self._bits[len(masked)])
-                    masked.append(i)
-                except GrammarError as error:
-                    failed[i] = error
-        apply_mask(logits, masked, self._bits[: len(masked)])
-        self.counters.mask_seconds += time.perf_counter() - began
-        tokens = sample(
-            logits,
-            [row.prompt.sampling for row in rows],
-            [row.seed for row in rows],
-            [row.generated for row in rows],
-        ).tolist()
+        """Give each row its next token; logits [len(rows), V].
+
+        The best token of a greedy row is tried on its grammar first: a model that follows the format needs
+        no mask then, and the mask would have left that token the best.
+        """
+        constrained = [i for i, row in enumerate(rows) if row.grammar is not None]
+        self._mask(rows, logits, [i for i in constrained if rows[i].prompt.sampling.temperature > 0])
+        tokens = self._draw(rows, logits)
+        refused = [i for i in constrained if not self._accepts(rows[i], tokens[i])]
+        if refused:
+            again, part = [rows[i] for i in refused], logits[refused]
+            self._mask(again, part, range(len(again)))
+            for i, row, token in zip(refused, again, self._draw(again, part), strict=True):
+                tokens[i] = token
+                self._accepts(row, token)
+        self._hand_out(rows, tokens)
+
+    def _hand_out(self, rows: list[Row], tokens: list[int]) -> None:
         now = time.monotonic()
-        for i, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-            if i in failed:
-                self._fail(row, failed[i])
-            elif token < 0:
+        for row, token in zip(rows, tokens, strict=True):
+            if row.slot is None:
+                continue  # its grammar failed
+            if token < 0:
                 self._fail(row, GenerationFailed())
-            else:
-                if row.first_token is None:
-                    row.first_token = now
+                continue
+            if row.first_token is None:
+                row.first_token = now
+            if row.grammar is not None or token in row.stops or len(row.known) + 1 == row.full:
                 self._append(row, [token])
+                continue
+            row.known.append(token)
+            self.counters.tokens_generated += 1
+            if row.generation.watched:
+                self._touched.append(row.generation)
+
+    def _draw(self, rows: list[Row], logits: Logits) -> list[int]:
+        choices = [row.prompt.sampling for row in rows]
+        seeds, positions = [row.seed for row in rows], [len(row.known) for row in rows]
+        tokens: list[int] = sample(logits, choices, seeds, positions).tolist()
+        return tokens
+
+    def _mask(self, rows: list[Row], logits: Logits, which: Sequence[int]) -> None:
+        began = time.perf_counter()
+        masked = list[int]()
+        for i in which:
+            grammar = rows[i].grammar
+            assert grammar is not None
+            try:
+                grammar.fill(self._bits_address + len(masked) * self._bits_size, self._bits_size)
+                masked.append(i)
+            except GrammarError as error:
+                self._fail(rows[i], error)
+        apply_mask(logits, masked, self._bits[: len(masked)])
+        self.counters.masks += len(masked)
+        self.counters.mask_seconds += time.perf_counter() - began
+
+    def _accepts(self, row: Row, token: int) -> bool:
+        """Whether the row's grammar takes `token`, or nobody needs to ask any more."""
+        if row.slot is None or token < 0:
+            return True
+        assert row.grammar is not None
+        try:
+            return row.grammar.accept(token)
+        except GrammarError as error:
+            self._fail(row, error)
+            return True
 
     def _append(self, row: Row, sampled: list[int]) -> bool:
-        """The answer goes on with `sampled` and what its grammar then forces; True when that ends it."""
+        """The answer goes on with `sampled`, which its grammar has accepted, and what that then forces.
+
+        True when the answer ends.
+        """
         tokens, complete = sampled, False
         if row.grammar is not None and row.stops.isdisjoint(sampled):
             try:
-                forced = row.grammar.advance(sampled)
+                forced = row.grammar.follow()
             except GrammarError as error:
                 self._fail(row, error)
                 return True
             tokens, complete = sampled + forced, row.grammar.complete
-        before = row.generated
+        before = len(row.known)
         reason: FinishReason | None = None
         stop: int | None = None
         for token in tokens:
             if token in row.stops:
                 reason, stop = "stop", token
                 break
-            if row.generated == row.limit:
+            if len(row.known) == row.full:
                 break
             row.known.append(token)
         else:
             reason = "stop" if complete else None
-        if reason is None and row.generated == row.limit:
+        if reason is None and len(row.known) == row.full:
             reason = "length"
-        self._count(row, row.generated - before, len(sampled))
+        self._count(row, len(row.known) - before, len(sampled))
         if reason is not None:
             self.end(row, reason, stop)
         return reason is not None
@@ -191,7 +245,6 @@ class Stepper:
         row.forced_tokens += forced
         self.counters.tokens_forced += forced
         self.counters.tokens_generated += appended
-        row.generation.push(row.known[len(row.known) - appended :])
         if row.generation.watched:
             self._touched.append(row.generation)
 

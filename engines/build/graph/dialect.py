@@ -16,9 +16,11 @@ class Dialect(ABC):
     """Values are names; hidden states are [B, T, hidden], heads are stacked on the last axis."""
 
     name: ClassVar[str]
-    dtype = "float32"
+    dtype: ClassVar[str] = "float32"
+    capacity: int | str = "S"
 
     def __init__(self, builder: GraphBuilder, parameters: Parameters, source: Source, recipe: Recipe) -> None:
+        """`capacity` may be set to a number afterwards: the S every cache then has."""
         self.builder, self.parameters, self.source, self.recipe = builder, parameters, source, recipe
 
     def read(self, matrix: Matrix) -> NDArray[np.float32]:

@@ -16,35 +16,38 @@ elements at or beyond a row's new length are unspecified. The fused dialect writ
 (write_index + lengths <= S); the standard one writes all T (write_index + T <= S in every row).
 """
 
+from collections.abc import Callable
+
 from engines.build.graph.attention import attention
 from engines.build.graph.dialect import Dialect
 from engines.build.graph.mlp import feed_forward
 from engines.build.parameters import Layer
 
 
-def write_model(d: Dialect) -> None:
-    """Write the whole model with the dialect's operators."""
+def write_model(d: Dialect, progress: Callable[[int, int], None]) -> None:
+    """Write the whole model with the dialect's operators; progress(layers written, layers)."""
     b, config = d.builder, d.parameters.config
     for name, shape in (("input_ids", "BT"), ("position_ids", "BT"), ("lengths", "B"), ("write_index", "B")):
         b.input(name, "int64", shape)
     b.input("logit_positions", "int64", "BP")
-    cache = ("B", config.kv_heads, "S", d.parameters.layout.width)
+    cache = ("B", config.kv_heads, d.capacity, d.parameters.layout.width)
     for layer in range(config.layers):
         b.input(f"past_key_{layer}", d.dtype, cache)
         b.input(f"past_value_{layer}", d.dtype, cache)
     d.begin()
-    logits = d.head(_wanted(d, _trunk(d, d.embed("input_ids"))))
+    logits = d.head(_wanted(d, _trunk(d, d.embed("input_ids"), progress)))
     b.nodes("Identity", [logits], [b.output("logits", "float32", ("B", "P", config.vocab_size))])
     for layer in range(config.layers):
         b.output(f"present_key_{layer}", d.dtype, cache)
         b.output(f"present_value_{layer}", d.dtype, cache)
 
 
-def _trunk(d: Dialect, embedded: str) -> tuple[str, str]:
+def _trunk(d: Dialect, embedded: str, progress: Callable[[int, int], None]) -> tuple[str, str]:
     """The last block's answer and the residual stream it is still to be added to."""
     residual, branch = embedded, None
     for index, layer in enumerate(d.parameters.layers):
         residual, branch = block(d, residual, branch, layer, index)
+        progress(index + 1, len(d.parameters.layers))
     assert branch is not None
     return branch, residual
 

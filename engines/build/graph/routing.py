@@ -3,6 +3,8 @@
 Auxiliary-loss-free routing of DeepSeek-V3 (arXiv:2412.19437), as the GLM-4.5 reference applies it.
 """
 
+import numpy as np
+
 from engines.build.config import Experts
 from engines.build.graph.dialect import Dialect
 from engines.build.parameters import Mixture
@@ -31,7 +33,7 @@ def route(d: Dialect, tokens: str, weights: Mixture, experts: Experts) -> str:
 
 
 def _keep_best_groups(d: Dialect, choice: str, experts: Experts) -> str:
-    """Zero the scores of all but the best groups, a group being as good as its two best experts."""
+    """Rule out all but the best groups, a group being as good as its two best experts."""
     b = d.builder
     size = experts.routed // experts.groups
     grouped = b.node("Reshape", choice, b.constant([-1, experts.groups, size]))
@@ -39,8 +41,10 @@ def _keep_best_groups(d: Dialect, choice: str, experts: Experts) -> str:
     totals = b.node("ReduceSum", best, b.constant([-1]), keepdims=0)
     _, groups = b.nodes("TopK", [totals, b.constant([experts.top_groups])], 2, axis=-1)
     ones = b.node("Expand", b.constant(1.0, "float32"), b.node("Shape", groups))
-    mask = b.node("Unsqueeze", _scatter(d, totals, groups, ones), b.constant([-1]))
-    return b.node("Reshape", b.node("Mul", grouped, mask), b.constant([-1, experts.routed]))
+    mask = b.node("Unsqueeze", b.node("Cast", _scatter(d, totals, groups, ones), to=9), b.constant([-1]))
+    # A corrected score may be negative: only minus infinity keeps the others out.
+    masked = b.node("Where", mask, grouped, b.constant(-np.inf, "float32"))
+    return b.node("Reshape", masked, b.constant([-1, experts.routed]))
 
 
 def _scatter(d: Dialect, like: str, index: str, values: str) -> str:

@@ -22,8 +22,11 @@ class Standard(Dialect):
 
     def begin(self) -> None:
         b = self.builder
-        capacity = b.node("Squeeze", b.node("Shape", "past_key_0", start=2, end=3), b.constant([0]))
-        slots = b.node("Range", b.constant(0), capacity, b.constant(1))
+        if isinstance(self.capacity, int):
+            slots = b.constant(np.arange(self.capacity))
+        else:
+            capacity = b.node("Squeeze", b.node("Shape", "past_key_0", start=2, end=3), b.constant([0]))
+            slots = b.node("Range", b.constant(0), capacity, b.constant(1))
         # A token sees the cache up to its own position: [B, 1, T, 1] against [S].
         self._mask = b.node("LessOrEqual", slots, b.node("Unsqueeze", "position_ids", b.constant([1, 3])))
         tables = rotary_tables(self.parameters.config, self.parameters.layout.rotary_dims)
@@ -166,4 +169,4 @@ class Standard(Dialect):
 class StandardBFloat16(Standard):
     """The same with bfloat16 activations, weights and caches: what TensorRT compiles."""
 
-    dtype = "bfloat16"
+    dtype: ClassVar[str] = "bfloat16"

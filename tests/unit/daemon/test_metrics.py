@@ -20,7 +20,9 @@ def test_percentile_of_nothing_is_zero():
 def reply(status="ok", **changes):
     report = ToolReport(name="order_status", arguments={}, result={}, duration_ms=1.0, outcome="ok")
     usage = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=3)
-    return Reply(id="r", status=status, tools=[report], usage=usage, timings=Timings(total_ms=20.0), **changes)
+    return Reply(
+        id="r", status=status, tools=[report], usage=usage, timings=Timings(total_ms=20.0), **changes
+    )
 
 
 def test_a_snapshot_sums_what_was_counted():

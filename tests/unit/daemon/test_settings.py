@@ -42,7 +42,10 @@ def test_the_file_may_be_named_by_the_environment(tmp_path, monkeypatch):
     [
         ("[engine]\nslotz = 3\n", r"autoglm\.toml: `engine\.slotz`: unknown key; did you mean `slots`\?"),
         ("[engines]\nslots = 3\n", r"autoglm\.toml: `engines`: unknown key; did you mean `engine`\?"),
-        ("[engine]\nslots = 0\n", r"autoglm\.toml: `engine\.slots`: input should be greater than or equal to 1"),
+        (
+            "[engine]\nslots = 0\n",
+            r"autoglm\.toml: `engine\.slots`: input should be greater than or equal to 1",
+        ),
         ("[engine\n", r"autoglm\.toml: not valid TOML"),
     ],
 )
@@ -55,7 +58,11 @@ def test_what_is_wrong_in_the_file_is_named(tmp_path, text, said):
     ("variable", "value", "said"),
     [
         ("AUTOGLM_KAFKA__GROUPID", "x", r"AUTOGLM_KAFKA__GROUPID: unknown key; did you mean `group_id`"),
-        ("AUTOGLM_KAFK__GROUP_ID", "x", r"AUTOGLM_KAFK__GROUP_ID: unknown setting; did you mean AUTOGLM_KAFKA"),
+        (
+            "AUTOGLM_KAFK__GROUP_ID",
+            "x",
+            r"AUTOGLM_KAFK__GROUP_ID: unknown setting; did you mean AUTOGLM_KAFKA",
+        ),
         ("AUTOGLM_ENGINE__SLOTS", "many", r"AUTOGLM_ENGINE__SLOTS: input should be a valid integer"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 
 import jsonschema
 import numpy as np
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from engines.errors import GrammarError
+from engines.serve.engine import Engine
 from engines.serve.grammar import Grammar
 from engines.serve.masks import GrammarCompiler
 from engines.serve.prompt import Prompt, Sampling
+from engines.serve.sampler import apply_mask
 from tests.unit.serve.fake_runtime import FakeRuntime
 from tests.unit.serve.small_tokenizer import SPECIALS, small_tokenizer
 
@@ -42,8 +45,6 @@ def compiler(tmp_path_factory):
 @pytest.fixture(scope="module")
 def answer(compiler):
     """answer(grammar, prompt, ...) → Completion and text of a model with random weights."""
-    from engines.serve.engine import Engine
-
     engine = Engine(FakeRuntime(slots=4, capacity=256, vocab_size=256), eos_token_ids=EOS, compiler=compiler)
     engine.start()
 
@@ -103,6 +104,22 @@ def test_forced_tokens_are_not_decoded_one_by_one(answer):
     assert after.tokens_forced - before.tokens_forced == completion.forced_tokens
     assert after.decode_steps_saved > before.decode_steps_saved
     assert after.decode_steps - before.decode_steps < completion.completion_tokens
+
+
+def test_greedy_answers_are_the_best_allowed_tokens(compiler, answer):
+    """Against masking every step, however often the best token of all would have done."""
+    grammar, runtime = Grammar.json_schema(CALL), FakeRuntime(vocab_size=256)
+    for prompt in ([7], [8, 9], [200]):
+        state = compiler.compile(grammar)
+        bits, expected = np.zeros((1, 8), np.int32), state.follow()
+        while not state.complete:
+            cell = runtime.prefill(range(1), [np.array(prompt + expected)], np.zeros(1, np.int64))
+            state.fill(bits.ctypes.data, bits.nbytes)
+            apply_mask(cell, [0], bits)
+            token = int(cell.argmax())
+            assert state.accept(token)
+            expected += [token, *state.follow()]
+        assert answer(grammar, prompt)[0].token_ids == expected
 
 
 def test_forced_tokens_ride_along_when_that_is_cheaper(compiler, start, monkeypatch):
@@ -188,16 +205,16 @@ def test_compiled_grammars_are_kept_and_the_oldest_forgotten(compiler):
 def test_states_of_one_grammar_are_independent(compiler):
     grammar = Grammar.choice(["low", "user"])
     first, second = compiler.compile(grammar), compiler.compile(grammar)
-    first.advance(TOKENIZER.encode("low").ids)
+    assert all(first.accept(token) for token in TOKENIZER.encode("low").ids)
     assert first.complete and not second.complete
     bits = np.zeros(8, np.int32)
-    second.fill(bits)
+    second.fill(bits.ctypes.data, bits.nbytes)
     assert bits.any()
+    assert not second.accept(EOS[0])
+    assert second.accept(TOKENIZER.encode("user").ids[0])
 
 
 async def test_a_slow_grammar_does_not_keep_others_waiting(start, compiler, monkeypatch):
-    import threading
-
     release = threading.Event()
     slow = GrammarCompiler(compiler._tokenizer)
     real = slow.compile

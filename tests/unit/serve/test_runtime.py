@@ -2,6 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.serve.runtime.ort import groups
 
 CASES = ("glm", "glm-edge-tied")
 RUNTIMES = ("onnxruntime",)
@@ -97,3 +101,11 @@ def test_a_slot_can_be_filled_to_its_capacity(open_runtime, case):
     runtime.prefill(range(1), [ids(prompt[:-1])], ids([0]))
     last = runtime.decode(ids(prompt[30:]), ids([30]))
     np.testing.assert_allclose(last[0], golden["logits"][2, 30], atol=1e-3)
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=30), st.integers(0, 40))
+def test_prefill_groups_cover_every_row_and_pay_for_themselves(lengths, call):
+    cuts = groups(lengths, call)
+    assert [i for cut in cuts for i in range(len(lengths))[cut]] == list(range(len(lengths)))
+    cost = sum(call + (cut.stop - cut.start) * max(lengths[cut]) for cut in cuts)
+    assert cost <= sum(call + length for length in lengths)
