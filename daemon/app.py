@@ -11,6 +11,7 @@ import structlog
 
 from daemon.agent.agent import Agent
 from daemon.bundled import bundled_engine
+from daemon.errors import ConfigurationError
 from daemon.handler import Handler
 from daemon.kafka.consumer import Consumer
 from daemon.kafka.record import Outgoing
@@ -21,7 +22,6 @@ from daemon.settings import Settings
 from daemon.tools.executor import Executor
 from daemon.tools.loading import load_tools
 from engines.serve.engine import Engine
-from engines.tokenizer import Tokenizer
 
 log = structlog.get_logger("daemon")
 
@@ -47,13 +47,17 @@ class App:
         folder = await asyncio.to_thread(lambda: settings.engine.path or bundled_engine())
         engine = await asyncio.to_thread(self._load, folder)
         try:
+            if engine.tokenizer is None:
+                raise ConfigurationError(f"{folder} has no tokenizer; build from a checkpoint that has one.")
             metrics = Metrics(settings.instance, engine.manifest.name)
             agent = Agent(
                 engine,
-                Tokenizer.load(folder),
+                engine.tokenizer,
                 registry,
                 model=engine.manifest.name,
-                executor=Executor(),
+                executor=Executor(
+                    timeout=settings.tools.timeout_seconds, result_bytes=settings.tools.result_bytes
+                ),
                 max_rounds=settings.agent.max_rounds,
                 max_tokens=settings.agent.max_tokens,
                 system=settings.agent.system,
@@ -88,7 +92,10 @@ class App:
             )
             notify("READY=1")
             failure = await self._until_stopped(
-                consumer.run(), _raise_when(engine), self._report(metrics, consumer, refresh), self._keep_alive()
+                consumer.run(),
+                _raise_when(engine),
+                self._report(metrics, consumer, refresh),
+                self._keep_alive(),
             )
             await self._shut_down(consumer)
         finally:

@@ -65,7 +65,6 @@ class ToolSettings(_Section):
 
 class LimitSettings(_Section):
     request_bytes: int = Field(default=1_000_000, ge=1_000, description="Larger records are refused.")
-    reply_bytes: int = Field(default=1_000_000, ge=1_000, description="Larger replies become an error reply.")
 
 
 class MetricsSettings(_Section):

@@ -5,15 +5,17 @@ from typing import Annotated
 
 import typer
 
+from engines.manifest import Dialect, Precision
+
 
 def build(
     checkpoint: Annotated[
         Path, typer.Argument(help="Hugging Face folder: config.json, safetensors, tokenizer.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The engine folder to write.")],
-    precision: Annotated[str, typer.Option(help="fp32, int8 or int4.")] = "int4",
+    precision: Annotated[Precision, typer.Option(help="Of the weights.")] = "int4",
     dialect: Annotated[
-        list[str] | None, typer.Option(help="fused (ONNX Runtime) and/or standard (source of TensorRT).")
+        list[Dialect] | None, typer.Option(help="fused (ONNX Runtime) and/or standard (source of TensorRT).")
     ] = None,
 ) -> None:
     """Build an engine from a checkpoint."""
@@ -30,7 +32,7 @@ def build(
             bar.update(task, description=stage, completed=done, total=total)
 
         manifest = build_engine(
-            checkpoint, out, precision=precision, dialects=tuple(dialect or ("fused",)), progress=progress
+            checkpoint, out, precision=precision, dialects=dialect or ("fused",), progress=progress
         )
     size = sum(entry.bytes for entry in manifest.files.values())
     typer.echo(f"{out}: {manifest.family} {manifest.precision}, {size / 1e6:.1f} MB")
