@@ -1,0 +1,26 @@
+"""What the Kafka room refuses or fails at. The docstring is the default message and names the remedy."""
+
+from daemon.errors import ConfigurationError
+from schemas.errors import AutoGLMError
+
+
+class BrokerFailed(AutoGLMError):
+    """The embedded broker did not come up; its log names the reason."""
+
+
+class PortBusy(ConfigurationError):
+    """The broker's port is taken; stop what listens there or choose another port."""
+
+
+class TopicMissing(ConfigurationError):
+    """A topic that the settings name does not exist; create it or set `kafka.create_topics`."""
+
+
+class LaneFenced(AutoGLMError):
+    """Another process owns this partition now; what was in flight here is its work from now on."""
+
+    retryable = True
+
+
+class HandlerFailed(AutoGLMError):
+    """The daemon failed at this request and stops; its log has the details."""
