@@ -1,0 +1,7 @@
+"""Text ⇄ token ids, conversations → prompts, tool-call formats."""
+
+from engines.tokenizer.formats import Answer, Call, Format, Output, Shape
+from engines.tokenizer.stream import TextStream
+from engines.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["Answer", "Call", "Format", "Output", "Shape", "TextStream", "Tokenizer"]

@@ -1,0 +1,36 @@
+"""The `autoglm` command. Each file here is one command; heavy imports wait until a command needs them."""
+
+import sys
+
+import typer
+
+from daemon.cli import ask, broker, build, check, complete, demo, run
+from schemas.errors import AutoGLMError
+
+EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: systemd does not restart on it
+
+app = typer.Typer(
+    name="autoglm",
+    help="Answer Apache Kafka requests with GLM models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("run")(run.run)
+app.command("ask")(ask.ask)
+app.command("demo")(demo.demo)
+app.command("check")(check.check)
+app.command("build")(build.build)
+app.command("complete")(complete.complete)
+app.add_typer(broker.app, name="broker")
+
+
+def main() -> None:
+    """Entry point: expected errors are one sentence on standard error, never a traceback."""
+    try:
+        app()
+    except AutoGLMError as error:
+        print(f"autoglm: {error}", file=sys.stderr)
+        sys.exit(EXIT_CONFIGURATION if error.code == "configuration" else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)

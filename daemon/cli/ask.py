@@ -1,0 +1,69 @@
+"""`autoglm ask`: put one request on the queue and print what comes back."""
+
+import asyncio
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from daemon.cli.options import Config
+
+TIMEOUT_SECONDS = 60.0
+
+
+def ask(
+    text: Annotated[str, typer.Argument(help="What to ask.")],
+    user: Annotated[str | None, typer.Option(help="On whose behalf: `user_id` of the request.")] = None,
+    tools: Annotated[str | None, typer.Option(help="Tools to offer: a,b. Default: all; '' for none.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print tokens as they come.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole reply.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the reply.")] = TIMEOUT_SECONDS,
+    config: Config = None,
+) -> None:
+    """Send a request to a running daemon and print the reply."""
+    from daemon.settings import load
+
+    request: dict[str, Any] = {"query": text, "stream": stream}
+    if user:
+        request["user_id"] = user
+    if tools is not None:
+        request["tools"] = [name for name in tools.split(",") if name]
+    sys.exit(asyncio.run(_ask(load(config), request, as_json, timeout)))
+
+
+async def _ask(settings: Any, request: dict[str, Any], as_json: bool, timeout: float) -> int:
+    from aiokafka.errors import KafkaError
+
+    from daemon.kafka.client import Client
+    from schemas.reply import Delta
+
+    kafka = settings.kafka
+    client = Client(kafka.connection(), kafka.request_topics[0], kafka.reply_topic)
+    try:
+        await client.start()
+    except KafkaError as error:
+        print(
+            f"autoglm: no broker at {kafka.bootstrap_servers} ({error}); start one: make run", file=sys.stderr
+        )
+        return 1
+    try:
+        mine = await client.send(request)
+        streamed = False
+        async for correlation, record in client.records(timeout):
+            if correlation != mine:
+                continue
+            if isinstance(record, Delta):
+                streamed = streamed or bool(record.content)
+                print(record.content or f"[{record.tool}] ", end="", flush=True)
+                continue
+            if as_json:
+                print(record.model_dump_json(indent=2, exclude_none=True))
+            elif record.error:
+                print(f"autoglm: {record.status}: {record.error.message}", file=sys.stderr)
+            else:
+                print("" if streamed else (record.message.content if record.message else ""))
+            return 0 if record.status == "ok" else 1
+    finally:
+        await client.stop()
+    print(f"autoglm: no reply within {timeout:g} s; is the daemon up? (make run)", file=sys.stderr)
+    return 1

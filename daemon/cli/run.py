@@ -1,0 +1,38 @@
+"""`autoglm run`: the daemon."""
+
+import asyncio
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from daemon.cli.options import Config
+
+
+def run(
+    config: Config = None,
+    with_broker: Annotated[
+        bool,
+        typer.Option("--with-broker", help="Start an embedded Apache Kafka at the configured address, too."),
+    ] = False,
+) -> None:
+    """Consume requests and publish replies until SIGTERM or SIGINT; a second one forces."""
+    from daemon.app import App
+    from daemon.ops import logs
+    from daemon.settings import load, state_folder
+
+    settings = load(config)
+    logs.configure(settings.log.level, settings.log.format)
+    if not with_broker:
+        sys.exit(asyncio.run(App(settings).run()))
+
+    from daemon.kafka.embedded import EmbeddedBroker
+
+    if "AUTOGLM_KAFKA__BOOTSTRAP_SERVERS" in os.environ:
+        # Whoever names a cluster wants that one, not one of ours at the same address.
+        sys.exit(asyncio.run(App(settings).run()))
+    port = int(settings.kafka.bootstrap_servers.split(",")[0].rpartition(":")[2])
+    with EmbeddedBroker(state_folder() / "kafka", port=port):
+        code = asyncio.run(App(settings).run())
+    sys.exit(code)

@@ -1,0 +1,80 @@
+"""The daemon as a child process that says when it is ready, the way systemd would run it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from schemas.errors import AutoGLMError
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+class DaemonDied(AutoGLMError):
+    """The daemon ended before it was ready; its last lines above say why."""
+
+
+class DaemonProcess:
+    """`autoglm run` with `environment` on top of this process's own, ready when the `with` block begins."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("start() first")
+        return self._process
+
+    def start(self) -> None:
+        """Spawn and wait for `READY=1`. Raises DaemonDied when it ends, or is not ready in a minute."""
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices,
+        ):
+            address = str(Path(folder) / "notify")
+            notices.bind(address)
+            notices.settimeout(0.1)
+            environment = {**os.environ, **self._environment, "NOTIFY_SOCKET": address}
+            self._process = subprocess.Popen([sys.executable, "-m", "daemon.cli", "run"], env=environment)
+            give_up = time.monotonic() + READY_SECONDS
+            while time.monotonic() < give_up and self._process.poll() is None:
+                try:
+                    if b"READY=1" in notices.recv(4096).split(b"\n"):
+                        return
+                except TimeoutError:
+                    continue
+        self.kill()
+        raise DaemonDied()
+
+    def stop(self) -> int:
+        """SIGTERM, and SIGKILL when that does not end it. Returns the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        return self.process.wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()

@@ -1,0 +1,150 @@
+"""Everything an operator may set: one TOML file, environment variables, systemd credentials.
+
+Precedence, highest first: keyword arguments, environment (`AUTOGLM_KAFKA__GROUP_ID=…`), credentials
+(`$CREDENTIALS_DIRECTORY/autoglm_kafka__sasl_password`), the TOML file, the defaults below.
+"""
+
+import os
+import socket
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from daemon.errors import ConfigurationError
+from daemon.explain import explain, unknown_variables
+from daemon.kafka.settings import KafkaSettings
+
+PREFIX = "AUTOGLM_"
+SYSTEM_FILE = Path("/etc/open-autoglm/autoglm.toml")
+
+
+def cache_folder() -> Path:
+    """Where engines and broker files that can be made again are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "open-autoglm"
+
+
+def state_folder() -> Path:
+    """Where data that must survive a restart is kept."""
+    return Path(
+        os.environ.get("STATE_DIRECTORY")
+        or Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "open-autoglm"
+    )
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineSettings(_Section):
+    path: Path | None = Field(default=None, description="Engine folder; left out: the bundled model.")
+    slots: int = Field(default=64, ge=1, description="Rows decoded together, and conversations kept warm.")
+    capacity: int | None = Field(default=None, ge=16, description="Tokens per slot; left out: the model's.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; left out: one per core.")
+
+
+class AgentSettings(_Section):
+    max_rounds: int = Field(default=6, ge=1, description="Tool rounds of one request at most.")
+    max_tokens: int = Field(default=512, ge=1, description="Generated tokens when a request names no bound.")
+    system: str | None = Field(default=None, description="System message of requests that bring none.")
+
+
+class ToolSettings(_Section):
+    modules: list[str] = Field(default=[], description="Import paths or .py files that register tools.")
+    timeout_seconds: float = Field(default=10.0, gt=0, description="For tools that declare none.")
+    result_bytes: int = Field(default=16_384, ge=256, description="Longer tool results are refused.")
+
+
+class LimitSettings(_Section):
+    request_bytes: int = Field(default=1_000_000, ge=1_000, description="Larger records are refused.")
+
+
+class MetricsSettings(_Section):
+    host: str = "127.0.0.1"
+    port: int = Field(default=9464, ge=0, le=65535, description="0 chooses a free port.")
+    interval_seconds: float = Field(default=5.0, gt=0, description="Between snapshots on the metrics topic.")
+
+
+class LogSettings(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="auto: console on a terminal."
+    )
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Unknown keys are errors."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    instance: str = Field(default_factory=lambda: f"{socket.gethostname()}/{os.getpid()}")
+    kafka: KafkaSettings = KafkaSettings()
+    engine: EngineSettings = EngineSettings()
+    agent: AgentSettings = AgentSettings()
+    tools: ToolSettings = ToolSettings()
+    limits: LimitSettings = LimitSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources = [init_settings, env_settings]
+        if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
+            sources.append(
+                NestedSecretsSettingsSource(
+                    file_secret_settings,
+                    secrets_dir=directory,
+                    secrets_prefix=PREFIX,
+                    secrets_nested_delimiter="__",
+                    secrets_dir_missing="ok",
+                )
+            )
+        return (*sources, TomlConfigSettingsSource(settings_cls))
+
+
+def load(file: Path | None = None) -> Settings:
+    """Read the settings; `file` defaults to `$AUTOGLM_CONFIG`, else the system file if there is one.
+
+    Raises ConfigurationError that lists every wrong key with its place and the remedy.
+    """
+    named = file or (Path(os.environ["AUTOGLM_CONFIG"]) if "AUTOGLM_CONFIG" in os.environ else None)
+    if named and not named.is_file():
+        raise ConfigurationError(
+            f"{named}: no such file; create it, or leave `--config` out to use the defaults."
+        )
+    chosen = named or (SYSTEM_FILE if SYSTEM_FILE.is_file() else None)
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=chosen)
+
+    problems = unknown_variables(PREFIX, Settings)
+    try:
+        settings = FromFile()
+    except ValidationError as error:
+        problems += explain(error, Settings, PREFIX, chosen)
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"{chosen}: not valid TOML: {error}; mend that line.")
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return settings

@@ -1,0 +1,177 @@
+"""TensorRT plans: compile the standard dialect in bfloat16, on machines with or without a GPU."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.errors import BuildError
+from engines.manifest import Plan, Profile
+
+FLAVOURS = ("tensorrt", "tensorrt_rtx")
+_REMEDY = "pip install tensorrt-cu13 or, for GeForce and RTX GPUs, tensorrt-rtx-cu13"
+
+_TICKS = 100
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a plan is compiled for; all sizes are fixed in it.
+
+    slots: rows decoded together. capacity: tokens of one row's cache. chunk: prompt tokens per prefill
+    step. capabilities: target compute capabilities like "8.9" (empty: this machine's GPU or, without one,
+    whatever the flavour supports). flavour: which TensorRT (None: the first that imports).
+    """
+
+    slots: int = 8
+    capacity: int = 4096
+    chunk: int = 256
+    capabilities: tuple[str, ...] = ()
+    flavour: str | None = None
+    timing_cache: Path | None = None
+
+    def profiles(self) -> tuple[Profile, ...]:
+        """Decoding (one token per row) and chunked prefill (few rows, many tokens)."""
+        one = (1, 1, 1)
+        most = min(self.chunk, self.capacity)
+        return (
+            Profile(name="decode", batch=(1, self.slots, self.slots), tokens=one, logit_positions=one),
+            Profile(name="prefill", batch=(1, 1, self.slots), tokens=(1, most, most), logit_positions=one),
+        )
+
+
+def load_flavour(wanted: str | None = None) -> Any:
+    """The TensorRT module: `wanted`, or the first installed. Raises BuildError with what to install."""
+    for name in FLAVOURS if wanted is None else (wanted,):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise BuildError(f"{wanted or 'TensorRT'} is not installed: {_REMEDY}")
+
+
+def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progress) -> Plan:
+    """Compile a bfloat16 standard graph of `options.capacity` into the plan file `out`.
+
+    Raises BuildError with TensorRT's own words when it refuses.
+    """
+    trt = load_flavour(options.flavour)
+    logger = _logger(trt)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(graph)):
+        raise BuildError(f"TensorRT cannot read the graph: {parser.get_error(0).desc()}")
+    config = builder.create_builder_config()
+    config.progress_monitor = _monitor(trt, progress)
+    _target(trt, config, options.capabilities)
+    for profile in options.profiles():
+        config.add_optimization_profile(_shapes(builder, network, profile))
+    # TensorRT-RTX times nothing while it builds (it tunes on the target, into the machine's runtime cache).
+    timings = options.timing_cache if trt.__name__ == "tensorrt" else None
+    if timings:
+        cache = config.create_timing_cache(timings.read_bytes() if timings.is_file() else b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise BuildError(f"TensorRT cannot compile the graph: {logger.last or 'no reason given'}")
+    with out.open("wb") as file:
+        file.write(plan)
+    if timings:
+        timings.parent.mkdir(parents=True, exist_ok=True)
+        timings.write_bytes(config.get_timing_cache().serialize())
+    return Plan(
+        file=out.name,
+        flavour=trt.__name__,
+        version=trt.__version__,
+        compute_capabilities=options.capabilities,
+        capacity=options.capacity,
+        profiles=options.profiles(),
+    )
+
+
+def _target(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:
+    if not capabilities:
+        return
+    if not hasattr(config, "num_compute_capabilities"):
+        raise BuildError(
+            f"{trt.__name__} compiles for the GPU of this machine only; leave the capabilities out"
+        )
+    config.num_compute_capabilities = len(capabilities)
+    for index, capability in enumerate(capabilities):
+        name = "SM" + capability.replace(".", "")
+        if not hasattr(trt.ComputeCapability, name):
+            raise BuildError(
+                f"{trt.__name__} {trt.__version__} does not compile for compute capability {capability}"
+            )
+        config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+
+
+def _shapes(builder: Any, network: Any, profile: Profile) -> Any:
+    shapes = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        static = tuple(tensor.shape)[1:]
+        if tensor.name == "logit_positions":
+            sizes = list(zip(profile.batch, profile.logit_positions, strict=True))
+        elif len(static) == 1:
+            sizes = list(zip(profile.batch, profile.tokens, strict=True))
+        else:
+            sizes = [(batch, *static) for batch in profile.batch]
+        shapes.set_shape(tensor.name, *sizes)
+    return shapes
+
+
+def _logger(trt: Any) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        """Keeps the last error for the exception's message, passes nothing on."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            without_gpu = "CUDA driver version is insufficient" in message
+            if severity <= trt.ILogger.Severity.ERROR and not without_gpu:
+                self.last = message
+
+    return Logger()
+
+
+def _monitor(trt: Any, progress: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Folds TensorRT's nested phases into one fraction of the whole."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.done: dict[str, int] = {}
+            self.steps: dict[str, int] = {}
+            self.said = -1
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            self.steps[name], self.done[name] = max(steps, 1), 0
+
+        def step_complete(self, name: str, step: int) -> bool:
+            if name in self.done:
+                self.done[name] = step + 1
+                share, fraction = 1.0, 0.0
+                for phase, steps in self.steps.items():
+                    share /= steps
+                    fraction += share * self.done[phase]
+                self.say(min(round(fraction * _TICKS), _TICKS - 1))
+            return True
+
+        def phase_finish(self, name: str) -> None:
+            self.steps.pop(name, None)
+            if not self.steps:
+                self.say(_TICKS)
+
+        def say(self, ticks: int) -> None:
+            if ticks > self.said:
+                self.said = ticks
+                progress("TensorRT plan", ticks, _TICKS)
+
+    return Monitor()

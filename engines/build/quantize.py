@@ -1,0 +1,66 @@
+"""Symmetric integer weights in blocks along the input axis."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCKS = (128, 64, 32, 16)
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """W ≈ codes * scales, codes int8 [N, K] within ±2^(bits-1), scales float32 [N, K / block]."""
+
+    codes: NDArray[np.int8]
+    scales: NDArray[np.float32]
+    bits: int
+    block: int
+
+    def dequantized(self) -> NDArray[np.float32]:
+        """float32 [N, K]."""
+        count, width = self.codes.shape
+        blocks = self.codes.reshape(count, -1, self.block).astype(np.float32)
+        return (blocks * self.scales[..., None]).reshape(count, width)
+
+
+def block_for(width: int, wanted: int) -> int | None:
+    """The largest block up to `wanted` that divides K = `width`; None: it cannot be cut into blocks."""
+    return next((block for block in BLOCKS if block <= wanted and width % block == 0), None)
+
+
+def round_to_nearest(rows: NDArray[np.float32], bits: int, block: int) -> Quantized:
+    """Plain rounding of [N, K], the largest weight of a block at the end of the range."""
+    count, width = rows.shape
+    blocks = rows.reshape(count, width // block, block)
+    scales = scales_of(blocks, bits)
+    return Quantized(encode(blocks, scales, bits).reshape(count, width), scales, bits, block)
+
+
+def scales_of(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+    """One scale per block (last axis): largest magnitude over the largest code; 1 for a block of zeros."""
+    largest = np.abs(blocks).max(axis=-1)
+    scales: NDArray[np.float32] = np.where(largest > 0, largest / (2 ** (bits - 1) - 1), 1).astype(np.float32)
+    return scales
+
+
+def encode(blocks: NDArray[np.float32], scales: NDArray[np.float32], bits: int) -> NDArray[np.int8]:
+    """The nearest codes of blocks [..., block] on grids [...]."""
+    limit = 2 ** (bits - 1)
+    codes: NDArray[np.int8] = np.clip(np.rint(blocks / scales[..., None]), -limit, limit - 1).astype(np.int8)
+    return codes
+
+
+def pack(codes: NDArray[np.int8], bits: int, *, signed: bool) -> NDArray[np.uint8]:
+    """Bytes of the codes in order, two of 4 bits per byte with the low half first.
+
+    `signed` keeps two's complement (ONNX INT4, INT8); otherwise 2^(bits-1) is added, the zero point
+    MatMulNBits and GatherBlockQuantized assume. The last axis shrinks by 8 / bits; it must be even.
+    """
+    raw: NDArray[Any] = codes.view(np.uint8)
+    if not signed:
+        raw = raw + np.uint8(1 << (bits - 1))
+    if bits == 8:
+        return raw
+    return (raw[..., ::2] & np.uint8(0xF)) | (raw[..., 1::2] << np.uint8(4))

@@ -1,0 +1,47 @@
+"""What steps cost on this machine, measured while it runs, and the two choices that follow from it."""
+
+
+class StepCosts:
+    """Running estimates of decode and prefill times, in seconds.
+
+    stall: how long one prefill may keep decoding rows waiting. chunk: most tokens prefilled in one step.
+    """
+
+    def __init__(self, stall: float = 0.1, chunk: int = 1024, smoothing: float = 0.2) -> None:
+        self.stall, self.chunk, self._smoothing = stall, chunk, smoothing
+        self._decode: dict[int, float] = {}  # rows to the nearest power of two → seconds of a step
+        self._per_call = 0.0  # fixed seconds of a prefill
+        self._per_token = 0.0  # further seconds for each of its tokens
+
+    def record_decode(self, rows: int, seconds: float) -> None:
+        size = rows.bit_length()
+        known = self._decode.get(size)
+        self._decode[size] = seconds if known is None else self._mix(known, seconds)
+
+    def record_prefill(self, tokens: int, seconds: float) -> None:
+        """Short prefills tell the fixed part, long ones the part per token."""
+        if not self._per_token:
+            self._per_token = seconds / tokens
+        elif tokens >= 32:
+            self._per_token = self._mix(self._per_token, max(seconds - self._per_call, 0.0) / tokens)
+        else:
+            self._per_call = self._mix(self._per_call, max(seconds - tokens * self._per_token, 0.0))
+
+    def prefill_budget(self, decoding: bool) -> int:
+        """Tokens to prefill in one step: as many as fit into `stall` when others wait for them."""
+        if not decoding or not self._per_token:
+            return self.chunk
+        return max(16, min(self.chunk, int((self.stall - self._per_call) / self._per_token)))
+
+    def prefill_pays(self, tokens: int, rows: int) -> bool:
+        """Whether one prefill of a row's `tokens` costs less than its share of as many decode steps.
+
+        Riding along in steps that run anyway costs a row's share of the step; alone, the whole step.
+        """
+        step = self._decode.get(rows.bit_length())
+        if step is None:
+            return True
+        return self._per_call + tokens * self._per_token < tokens * step / rows
+
+    def _mix(self, old: float, new: float) -> float:
+        return old + self._smoothing * (new - old)

@@ -1,0 +1,275 @@
+"""The engine the daemon calls: one thread that runs one model for everybody."""
+
+import asyncio
+import dataclasses
+import logging
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+
+from engines.errors import (
+    EngineBusy,
+    EngineClosed,
+    EngineFailed,
+    GrammarError,
+    InvalidPrompt,
+    PromptTooLong,
+)
+from engines.manifest import Manifest
+from engines.serve.costs import StepCosts
+from engines.serve.generation import Generation, notify
+from engines.serve.masks import GrammarCompiler
+from engines.serve.memory import CachePlan
+from engines.serve.prompt import Prompt
+from engines.serve.row import Row
+from engines.serve.runtime.contract import Runtime
+from engines.serve.runtime.ort import OrtRuntime
+from engines.serve.stats import EngineStats
+from engines.serve.stepper import Stepper
+from engines.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Submit prompts from any thread; `start` before, `close` after.
+
+    rows: how many may run at once. queue_limit: how many more may wait.
+    failed: done when the engine's thread ends, with the error that killed it if one did.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        rows: int | None = None,
+        eos_token_ids: Sequence[int] = (),
+        compiler: GrammarCompiler | None = None,
+        costs: StepCosts | None = None,
+        queue_limit: int = 1024,
+    ) -> None:
+        self._runtime, self._compiler = runtime, compiler
+        self._rows_at_once = runtime.slots if rows is None else rows
+        self._queue_limit = queue_limit
+        self._manifest: Manifest | None = None
+        self.tokenizer: Tokenizer | None = None
+        self._eos = frozenset(eos_token_ids)
+        self._stepper = Stepper(runtime, self._rows_at_once, costs or StepCosts(), self._forget)
+        self._numbers = count()
+        self._condition = threading.Condition()
+        self._arrived: deque[Row] = deque()
+        self._cancelled: deque[Generation] = deque()
+        self._open: dict[Generation, Row] = {}
+        self._error: EngineFailed | None = None
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._compiling = ThreadPoolExecutor(1, "grammar")
+        self.failed: Future[None] = Future()
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        slots: int | None = None,
+        capacity: int | None = None,
+        threads: int | None = None,
+        spinning: bool = False,
+        stall: float = 0.1,
+        queue_limit: int = 1024,
+    ) -> Self:
+        """Open an engine folder.
+
+        slots: rows that may run at once; capacity: tokens per row; None chooses by free memory.
+        stall: seconds a prefill may keep decoding rows waiting.
+        Without a tokenizer.json, `tokenizer` is None and grammars are refused.
+        Raises EngineFolderError, EngineTooLarge, TokenizerMissing, GrammarError.
+        """
+        manifest = Manifest.load(folder)
+        plan = CachePlan.fit(manifest, psutil.virtual_memory().available, slots, capacity)
+        tokenizer, compiler = None, None
+        if manifest.tokenizer_sha256 is not None:
+            tokenizer = Tokenizer.load(folder)
+            compiler = GrammarCompiler.over(
+                tokenizer.definition, manifest.sizes.vocab_size, manifest.eos_token_ids
+            )
+        engine = cls(
+            OrtRuntime.open(
+                folder,
+                manifest,
+                slots=plan.slots,
+                capacity=plan.capacity,
+                threads=threads,
+                spinning=spinning,
+            ),
+            rows=plan.rows,
+            eos_token_ids=manifest.eos_token_ids,
+            compiler=compiler,
+            costs=StepCosts(stall=stall),
+            queue_limit=queue_limit,
+        )
+        engine._manifest, engine.tokenizer = manifest, tokenizer
+        engine._stepper.warm_up()
+        return engine
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the engine folder says; only a loaded engine has one."""
+        if self._manifest is None:
+            raise AttributeError("this engine was not loaded from a folder")
+        return self._manifest
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Stop after the running step. What is still open fails with EngineClosed."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        self._compiling.shutdown(wait=False, cancel_futures=True)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+        elif self._error is None:
+            self._die(EngineClosed())
+
+    def submit(self, prompt: Prompt) -> Generation:
+        """Queue a prompt. Raises InvalidPrompt, PromptTooLong, GrammarError, EngineBusy or EngineFailed."""
+        row = self._row(prompt)
+        with self._condition:
+            if self._error is not None or self._closing:
+                raise self._error or EngineClosed()
+            if len(self._open) >= self._rows_at_once + self._queue_limit:
+                raise EngineBusy(f"{len(self._open)} requests are waiting already; send this one later")
+            self._open[row.generation] = row
+            if prompt.grammar is None or row.grammar is not None:
+                self._arrive(row)
+                return row.generation
+        self._compiling.submit(self._compile, row)
+        return row.generation
+
+    def stats(self) -> EngineStats:
+        """A snapshot for metrics, from any thread."""
+        table, counters = self._stepper.table, self._stepper.counters
+        return EngineStats(
+            active_rows=table.active,
+            queued=max(0, len(self._open) - table.active),
+            cached_slots=table.cached,
+            slots=table.slots,
+            **{field.name: getattr(counters, field.name) for field in dataclasses.fields(counters)}
+            | {"finished": dict(counters.finished)},
+        )
+
+    def _row(self, prompt: Prompt) -> Row:
+        ids = np.asarray(prompt.token_ids)
+        if ids.dtype.kind not in "iu" or ids.ndim != 1:
+            raise InvalidPrompt("token_ids must be a flat list of integers")
+        if ids.min() < 0 or ids.max() >= self._runtime.vocab_size:
+            raise InvalidPrompt(f"token ids must be in [0, {self._runtime.vocab_size})")
+        room = self._runtime.capacity - len(ids)
+        if room < 1:
+            raise PromptTooLong(
+                f"the prompt has {len(ids)} tokens, this engine takes at most {self._runtime.capacity - 1}"
+            )
+        if prompt.grammar is not None and self._compiler is None:
+            raise GrammarError("this engine has no tokenizer, so it cannot follow a response format")
+        stops = self._eos if prompt.stop_token_ids is None else frozenset(prompt.stop_token_ids)
+        seed = prompt.sampling.seed
+        return Row(
+            number=next(self._numbers),
+            prompt=prompt,
+            limit=min(prompt.max_tokens, room),
+            stops=frozenset() if prompt.ignore_eos else stops,
+            seed=secrets.randbits(64) if seed is None else seed,
+            submitted=time.monotonic(),
+            generation=Generation(self._cancel, _running_loop()),
+            grammar=self._compiler.ready(prompt.grammar) if self._compiler and prompt.grammar else None,
+        )
+
+    def _compile(self, row: Row) -> None:
+        """Grammar thread: large grammars take up to a second, which no other request should wait for."""
+        assert self._compiler is not None and row.prompt.grammar is not None
+        try:
+            row.grammar = self._compiler.compile(row.prompt.grammar)
+        except Exception as error:
+            self._forget(row.generation)
+            row.generation.finish(error)
+            notify([row.generation])
+            return
+        with self._condition:
+            self._arrive(row)
+
+    def _arrive(self, row: Row) -> None:
+        self._arrived.append(row)
+        self._condition.notify()
+
+    def _cancel(self, generation: Generation) -> None:
+        with self._condition:
+            self._cancelled.append(generation)
+            self._condition.notify()
+
+    def _forget(self, generation: Generation) -> None:
+        self._open.pop(generation, None)
+
+    def _run(self) -> None:
+        """The engine's thread: step while there is work, sleep otherwise."""
+        try:
+            while self._take():
+                self._stepper.step()
+        except BaseException as error:
+            log.exception("the engine failed")
+            failure = EngineFailed(f"the engine stopped: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            self._die(failure)
+        else:
+            self._die(EngineClosed())
+
+    def _take(self) -> bool:
+        """Take in what came from other threads, waiting while there is nothing to do; False to stop."""
+        scheduler = self._stepper.scheduler
+        with self._condition:
+            if not (self._arrived or self._cancelled or scheduler.busy or self._closing):
+                scheduler.check()
+            while not (self._arrived or self._cancelled or scheduler.busy or self._closing):
+                self._condition.wait()
+            if self._closing:
+                return False
+            arrived, self._arrived = self._arrived, deque()
+            cancelled, self._cancelled = self._cancelled, deque()
+        for generation in cancelled:
+            if (open_row := self._open.get(generation)) is not None:
+                self._stepper.end(open_row, "cancelled")
+        for row in arrived:
+            if not row.generation.done:
+                self._stepper.add(row)
+        return True
+
+    def _die(self, error: EngineFailed) -> None:
+        """Fail everything that is open, and everything submitted from now on."""
+        with self._condition:
+            self._error = error
+            generations, self._open = list(self._open), {}
+        for generation in generations:
+            generation.finish(error)
+        notify(generations)
+        self._runtime.close()
+        if isinstance(error, EngineClosed):
+            self.failed.set_result(None)
+        else:
+            self.failed.set_exception(error)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,100 @@
+"""Grammars at work on one tokenizer: compiled once per spec, copied per row, masks filled in place."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Self
+
+from llguidance import LLMatcher, LLTokenizer
+
+from engines.errors import GrammarError
+from engines.serve.grammar import Grammar
+
+
+class GrammarState:
+    """Where one answer stands in its grammar. Used by one thread at a time."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+
+    @property
+    def complete(self) -> bool:
+        """Nothing more may follow."""
+        return self._matcher.is_stopped()
+
+    @property
+    def accepting(self) -> bool:
+        """The answer may end here."""
+        return self._matcher.is_accepting()
+
+    def fill(self, address: int, size: int) -> None:
+        """Write the next token's mask to memory: one bit per token id, lowest first, 1 where it may come.
+
+        address, size: of contiguous int32 words, in bytes. Raises GrammarError.
+        """
+        self._matcher.unsafe_compute_mask_ptr(address, size)
+        self._check()
+
+    def accept(self, token: int) -> bool:
+        """The answer goes on with `token`; False, and nothing happens, when the grammar forbids it."""
+        accepted = self._matcher.try_consume_tokens([token]) == 1
+        if not accepted:
+            self._check()
+        return accepted
+
+    def follow(self) -> list[int]:
+        """The answer goes on with the tokens that must come before there is a choice; returns them."""
+        forced = list[int]()
+        while not self._matcher.is_stopped() and (more := self._matcher.compute_ff_tokens()):
+            self._matcher.consume_tokens(more)
+            forced += more
+        self._check()
+        return forced
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise GrammarError(f"the grammar cannot be followed: {self._matcher.get_error().strip()}")
+
+
+class GrammarCompiler:
+    """Compiled grammars of one tokenizer, the `size` last used ones kept. Safe to call from any thread."""
+
+    def __init__(self, tokenizer: LLTokenizer, size: int = 256) -> None:
+        self._tokenizer, self._size = tokenizer, size
+        self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def over(cls, definition: str, vocab_size: int, eos_token_ids: Sequence[int]) -> Self:
+        """definition: text of a tokenizer.json; vocab_size: the model's, which may be larger.
+
+        Raises GrammarError.
+        """
+        try:
+            tokenizer = LLTokenizer(definition, n_vocab=vocab_size, eos_token=list(eos_token_ids) or None)
+        except ValueError as error:
+            raise GrammarError(f"no grammar can be followed with this tokenizer.json: {error}") from error
+        return cls(tokenizer)
+
+    def ready(self, grammar: Grammar) -> GrammarState | None:
+        """A fresh state when `grammar` is compiled already, else None."""
+        with self._lock:
+            matcher = self._compiled.get(grammar)
+            if matcher is None:
+                return None
+            self._compiled.move_to_end(grammar)
+            return GrammarState(matcher.deep_copy())
+
+    def compile(self, grammar: Grammar) -> GrammarState:
+        """A fresh state; takes up to a second for a large grammar. Raises GrammarError."""
+        state = self.ready(grammar)
+        if state is not None:
+            return state
+        matcher = LLMatcher(self._tokenizer, grammar.spec, log_level=0)
+        if matcher.is_error():
+            raise GrammarError(f"the grammar cannot be compiled: {matcher.get_error().strip()}")
+        with self._lock:
+            self._compiled[grammar] = matcher
+            while len(self._compiled) > self._size:
+                self._compiled.popitem(last=False)
+            return GrammarState(matcher.deep_copy())

@@ -1,0 +1,40 @@
+"""How many slots and how much context fit, when nobody says."""
+
+from dataclasses import dataclass
+
+from engines.errors import EngineTooLarge
+from engines.manifest import Manifest
+
+_SLOTS, _CAPACITY = 64, 4096  # more than these only when asked for
+_SHARE = 0.5  # of the free memory that caches may take by default
+
+
+@dataclass(frozen=True, slots=True)
+class CachePlan:
+    """slots: KV slots; rows: how many of them run at once; capacity: tokens per slot."""
+
+    slots: int
+    rows: int
+    capacity: int
+
+    @classmethod
+    def fit(cls, manifest: Manifest, free_bytes: int, rows: int | None, capacity: int | None) -> "CachePlan":
+        """Choose what is None. Raises EngineTooLarge naming the number that would fit.
+
+        One slot in eight, at least one, is on top of `rows`: it keeps prefixes while all rows run.
+        """
+        context = manifest.sizes.context
+        if capacity is not None and not 2 <= capacity <= context:
+            raise EngineTooLarge(f"capacity must be in [2, {context}], the model's context, not {capacity}")
+        tokens = capacity or min(context, _CAPACITY)
+        per_slot = tokens * manifest.kv.bytes_per_token(manifest.sizes.layers)
+        share = free_bytes if rows is not None else int(free_bytes * _SHARE)
+        fitting = share // per_slot
+        wanted = min(_SLOTS, fitting * 8 // 9) if rows is None else rows
+        slots = wanted + max(1, wanted // 8)
+        if wanted < 1 or slots > fitting:
+            raise EngineTooLarge(
+                f"{max(1, wanted)} rows of {tokens} tokens need {max(2, slots) * per_slot:,} bytes, "
+                f"{free_bytes:,} are free: at most {fitting * 8 // 9} rows fit; ask for less"
+            )
+        return cls(slots, wanted, tokens)

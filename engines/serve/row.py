@@ -1,0 +1,72 @@
+"""One generation while the machine works on it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.serve.generation import Generation
+from engines.serve.masks import GrammarState
+from engines.serve.prompt import Completion, FinishReason, Prompt
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """`known` are prompt and answer so far; the KV of all but the last few is in the row's slot.
+
+    limit: tokens the answer may have; with them `known` is `full` long. seed: of the random numbers.
+    Times are time.monotonic() seconds.
+    """
+
+    number: int
+    prompt: Prompt
+    limit: int
+    stops: frozenset[int]
+    seed: int
+    submitted: float
+    generation: Generation
+    grammar: GrammarState | None = None
+    prompt_ids: NDArray[np.int64] = field(init=False)
+    known: list[int] = field(init=False)
+    full: int = field(init=False)
+    slot: int | None = None
+    cached_tokens: int = 0
+    forced_tokens: int = 0
+    admitted: float | None = None
+    first_token: float | None = None
+
+    def __post_init__(self) -> None:
+        self.prompt_ids = np.asarray(self.prompt.token_ids, np.int64)
+        self.known = self.prompt_ids.tolist()
+        self.full = len(self.known) + self.limit
+        self.generation.follow(self.known)
+
+    @property
+    def priority(self) -> int:
+        return self.prompt.priority
+
+    @property
+    def deadline(self) -> float | None:
+        return self.prompt.deadline
+
+    @property
+    def generated(self) -> int:
+        """Tokens of the answer so far."""
+        return len(self.known) - len(self.prompt_ids)
+
+    def completion(self, reason: FinishReason, stop_token_id: int | None, now: float) -> Completion:
+        admitted = now if self.admitted is None else self.admitted
+        first = now if self.first_token is None else self.first_token
+        return Completion(
+            token_ids=self.known[len(self.prompt_ids) :],
+            finish_reason=reason,
+            stop_token_id=stop_token_id,
+            prompt_tokens=len(self.prompt_ids),
+            cached_tokens=self.cached_tokens,
+            completion_tokens=self.generated,
+            forced_tokens=self.forced_tokens,
+            queue_ms=(admitted - self.submitted) * 1e3,
+            prefill_ms=(first - admitted) * 1e3,
+            first_token_ms=0.0 if self.first_token is None else (first - self.submitted) * 1e3,
+            decode_ms=(now - first) * 1e3,
+        )

@@ -1,0 +1,263 @@
+"""One step of the machine: admit, prefill, decode, sample, hand out. Runs in the engine's thread only."""
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from engines.errors import GenerationFailed, GrammarError
+from engines.serve.costs import StepCosts
+from engines.serve.generation import Generation, notify
+from engines.serve.prompt import FinishReason
+from engines.serve.row import Row
+from engines.serve.runtime.contract import Logits, Runtime
+from engines.serve.sampler import apply_mask, sample
+from engines.serve.scheduler import Piece, Scheduler
+from engines.serve.slots import Copy, SlotTable
+from engines.serve.stats import Counters
+
+
+class Stepper:
+    """Drives a runtime along a scheduler's plans; `forget` hears of every generation that ends."""
+
+    def __init__(
+        self, runtime: Runtime, rows: int, costs: StepCosts, forget: Callable[[Generation], None]
+    ) -> None:
+        self.runtime, self.costs, self.counters = runtime, costs, Counters()
+        self.table = SlotTable(runtime.slots, runtime.capacity, rows)
+        self.scheduler = Scheduler(self.table, costs)
+        self._bits = np.zeros((rows, -(-runtime.vocab_size // 32)), np.int32)
+        self._bits_address, self._bits_size = self._bits.ctypes.data, self._bits.shape[1] * 4
+        self._touched: list[Generation] = []
+        self._forget = forget
+
+    def add(self, row: Row) -> None:
+        """Queue a row. One whose grammar leaves no choice at all ends here."""
+        if row.grammar is not None and self._append(row, []):
+            return
+        self.scheduler.add(row)
+
+    def warm_up(self) -> None:
+        """Run the graph before anybody waits for it, and learn what it costs. Only while no slot is used."""
+        tokens = np.zeros(min(32, self.runtime.capacity - 1), np.int64)
+        for measured in (False, True):  # the first run also allocates
+            began = time.perf_counter()
+            self.runtime.prefill(range(1), [tokens], np.zeros(1, np.int64))
+            between = time.perf_counter()
+            self.runtime.decode(tokens[:1], np.array([len(tokens)]))
+            if measured:
+                self.costs.record_prefill(len(tokens), between - began)
+                self.costs.record_decode(1, time.perf_counter() - between)
+
+    def step(self) -> None:
+        """Advance every running row. Raises what the runtime raises."""
+        began = time.perf_counter()
+        scheduler, now = self.scheduler, time.monotonic()
+        for row in scheduler.overdue(now):
+            self.end(row, "expired")
+        admitted, copies = scheduler.admit()
+        for row in admitted:
+            row.admitted = now
+            self.counters.tokens_cached += row.cached_tokens
+        self._copy(copies + scheduler.settle())
+        pieces = scheduler.pieces()
+        if pieces:
+            self._prefill(pieces)
+            self._copy(scheduler.settle())
+        if scheduler.decodes():
+            self._decode()
+        self.flush()
+        self.counters.step_seconds += time.perf_counter() - began
+
+    def end(self, row: Row, reason: FinishReason, stop_token_id: int | None = None) -> None:
+        """Finish a queued or running row."""
+        self._leave(row)
+        self.counters.finished[reason] += 1
+        row.generation.finish(row.completion(reason, stop_token_id, time.monotonic()))
+
+    def flush(self) -> None:
+        """Let the callers know."""
+        notify(self._touched)
+        self._touched = []
+
+    def _leave(self, row: Row) -> None:
+        if row.slot is not None:
+            self.scheduler.end(row)
+        else:
+            self.scheduler.drop_queued(row)
+        self._touched.append(row.generation)
+        self._forget(row.generation)
+
+    def _fail(self, row: Row, error: Exception) -> None:
+        self._leave(row)
+        self.counters.failed += 1
+        row.generation.finish(error)
+
+    def _copy(self, copies: Sequence[Copy]) -> None:
+        for copy in copies:
+            self.runtime.copy_slot(*copy)
+
+    def _prefill(self, pieces: list[Piece]) -> None:
+        rows, parts = list[Row](), list[Logits]()
+        for run in _adjacent(pieces):
+            tokens = [np.asarray(piece.row.known[piece.start : piece.stop], np.int64) for piece in run]
+            first = run[0].row.slot or 0
+            began = time.perf_counter()
+            logits = self.runtime.prefill(
+                range(first, first + len(run)), tokens, np.array([piece.start for piece in run], np.int64)
+            )
+            seconds = time.perf_counter() - began
+            count = sum(map(len, tokens))
+            self.costs.record_prefill(count, seconds)
+            self.counters.prefills += 1
+            self.counters.prefill_seconds += seconds
+            self.counters.tokens_prefilled += count
+            for slot, ids in enumerate(tokens, first):
+                self.table.extend(slot, ids)
+            self.counters.decode_steps_saved += sum(map(_steps_saved, run))
+            done = [i for i, piece in enumerate(run) if piece.stop == len(piece.row.known)]
+            rows += [run[i].row for i in done]
+            parts.append(logits[done])
+        if rows:
+            self._sample(rows, np.concatenate(parts))
+
+    def _decode(self) -> None:
+        rows, count = list(self.scheduler.rows), len(self.scheduler.rows)
+        positions = self.table.valid[:count].copy()
+        at = positions.tolist()
+        tokens = np.array([row.known[i] for row, i in zip(rows, at, strict=True)], np.int64)
+        began = time.perf_counter()
+        logits = self.runtime.decode(tokens, positions)
+        seconds = time.perf_counter() - began
+        self.costs.record_decode(count, seconds)
+        self.counters.decode_steps += 1
+        self.counters.decode_rows += count
+        self.counters.decode_seconds += seconds
+        self.table.extend_each(tokens)
+        due = [i for i in range(count) if at[i] + 1 == len(rows[i].known)]
+        if len(due) < count:
+            rows, logits = [rows[i] for i in due], logits[due]
+        self._sample(rows, logits)
+
+    def _sample(self, rows: list[Row], logits: Logits) -> None:
+        """Give each row its next token; logits [len(rows), V].
+
+        The best token of a greedy row is tried on its grammar first: a model that follows the format needs
+        no mask then, and the mask would have left that token the best.
+        """
+        constrained = [i for i, row in enumerate(rows) if row.grammar is not None]
+        self._mask(rows, logits, [i for i in constrained if rows[i].prompt.sampling.temperature > 0])
+        tokens = self._draw(rows, logits)
+        refused = [i for i in constrained if not self._accepts(rows[i], tokens[i])]
+        if refused:
+            again, part = [rows[i] for i in refused], logits[refused]
+            self._mask(again, part, range(len(again)))
+            for i, row, token in zip(refused, again, self._draw(again, part), strict=True):
+                tokens[i] = token
+                self._accepts(row, token)
+        self._hand_out(rows, tokens)
+
+    def _hand_out(self, rows: list[Row], tokens: list[int]) -> None:
+        now = time.monotonic()
+        for row, token in zip(rows, tokens, strict=True):
+            if row.slot is None:
+                continue  # its grammar failed
+            if token < 0:
+                self._fail(row, GenerationFailed())
+                continue
+            if row.first_token is None:
+                row.first_token = now
+            if row.grammar is not None or token in row.stops or len(row.known) + 1 == row.full:
+                self._append(row, [token])
+                continue
+            row.known.append(token)
+            self.counters.tokens_generated += 1
+            if row.generation.watched:
+                self._touched.append(row.generation)
+
+    def _draw(self, rows: list[Row], logits: Logits) -> list[int]:
+        choices = [row.prompt.sampling for row in rows]
+        seeds, positions = [row.seed for row in rows], [len(row.known) for row in rows]
+        tokens: list[int] = sample(logits, choices, seeds, positions).tolist()
+        return tokens
+
+    def _mask(self, rows: list[Row], logits: Logits, which: Sequence[int]) -> None:
+        began = time.perf_counter()
+        masked = list[int]()
+        for i in which:
+            grammar = rows[i].grammar
+            assert grammar is not None
+            try:
+                grammar.fill(self._bits_address + len(masked) * self._bits_size, self._bits_size)
+                masked.append(i)
+            except GrammarError as error:
+                self._fail(rows[i], error)
+        apply_mask(logits, masked, self._bits[: len(masked)])
+        self.counters.masks += len(masked)
+        self.counters.mask_seconds += time.perf_counter() - began
+
+    def _accepts(self, row: Row, token: int) -> bool:
+        """Whether the row's grammar takes `token`, or nobody needs to ask any more."""
+        if row.slot is None or token < 0:
+            return True
+        assert row.grammar is not None
+        try:
+            return row.grammar.accept(token)
+        except GrammarError as error:
+            self._fail(row, error)
+            return True
+
+    def _append(self, row: Row, sampled: list[int]) -> bool:
+        """The answer goes on with `sampled`, which its grammar has accepted, and what that then forces.
+
+        True when the answer ends.
+        """
+        tokens, complete = sampled, False
+        if row.grammar is not None and row.stops.isdisjoint(sampled):
+            try:
+                forced = row.grammar.follow()
+            except GrammarError as error:
+                self._fail(row, error)
+                return True
+            tokens, complete = sampled + forced, row.grammar.complete
+        before = len(row.known)
+        reason: FinishReason | None = None
+        stop: int | None = None
+        for token in tokens:
+            if token in row.stops:
+                reason, stop = "stop", token
+                break
+            if len(row.known) == row.full:
+                break
+            row.known.append(token)
+        else:
+            reason = "stop" if complete else None
+        if reason is None and len(row.known) == row.full:
+            reason = "length"
+        self._count(row, len(row.known) - before, len(sampled))
+        if reason is not None:
+            self.end(row, reason, stop)
+        return reason is not None
+
+    def _count(self, row: Row, appended: int, sampled: int) -> None:
+        forced = max(0, appended - sampled)
+        row.forced_tokens += forced
+        self.counters.tokens_forced += forced
+        self.counters.tokens_generated += appended
+        if row.generation.watched:
+            self._touched.append(row.generation)
+
+
+def _adjacent(pieces: list[Piece]) -> list[list[Piece]]:
+    """Split into runs of neighbouring slots."""
+    ordered = sorted(pieces, key=lambda piece: piece.row.slot or 0)
+    cuts = [i for i, (a, b) in enumerate(pairwise(ordered), 1) if (b.row.slot or 0) != (a.row.slot or 0) + 1]
+    return [ordered[i:j] for i, j in pairwise([0, *cuts, len(ordered)])]
+
+
+def _steps_saved(piece: Piece) -> int:
+    """Decode steps this row would have needed for the forced tokens of the piece."""
+    prompt = len(piece.row.prompt_ids)
+    beyond = piece.stop - max(piece.start, prompt)
+    return max(0, beyond - (piece.start >= prompt))

@@ -1,0 +1,64 @@
+"""The schema of a tool's arguments, made ready for a grammar."""
+
+from typing import Any
+
+from engines.tokenizer.errors import ToolSchemaRefused
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+    "null": type(None),
+}
+_COMBINED = ("$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties")
+
+
+def argument_schema(function: dict[str, Any], write_defaults: bool) -> dict[str, Any]:
+    """The object schema of `function`'s arguments, closed unless it says otherwise.
+
+    JSON Schema allows properties that nobody named; a model would fill them with inventions, so the top level
+    is closed where it plainly lists its properties. With `write_defaults`, properties with a usable default
+    become required: writing a default means the same as leaving it out. Raises ToolSchemaRefused.
+    """
+    schema = function.get("parameters") or {"type": "object", "properties": {}}
+    properties = schema.get("properties", {})
+    if schema.get("type", "object") != "object" or not isinstance(properties, dict):
+        raise ToolSchemaRefused(
+            f"tool {function['name']}: `parameters` must be a JSON Schema of type object with `properties`."
+        )
+    if any(key in schema for key in _COMBINED):
+        return {"type": "object", **schema}
+    closed = {"type": "object", "additionalProperties": False, **schema, "properties": properties}
+    if write_defaults:
+        required = set(schema.get("required", [])) | {
+            name for name, schema_ in properties.items() if _usable_default(schema_)
+        }
+        # In the order of the properties: that is the order in which they are written.
+        closed["required"] = [name for name in properties if name in required] + [
+            name for name in schema.get("required", []) if name not in properties
+        ]
+    return closed
+
+
+def property_schemas(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:
+    """(name, schema, required) of each property in order; shared definitions are carried into each schema."""
+    shared: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    required = set(schema.get("required", []))
+    return [
+        (name, {**shared, **(property_ if isinstance(property_, dict) else {})}, name in required)
+        for name, property_ in schema.get("properties", {}).items()
+    ]
+
+
+def _usable_default(property_: Any) -> bool:
+    """Whether the default itself is legal; schemas from elsewhere often say null where they mean none."""
+    if not isinstance(property_, dict) or "default" not in property_:
+        return False
+    default = property_["default"]
+    if "enum" in property_:
+        return default in property_["enum"]
+    kind = _TYPES.get(property_.get("type", ""))
+    return kind is not None and isinstance(default, kind)

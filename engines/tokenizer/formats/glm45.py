@@ -1,0 +1,153 @@
+"""GLM-4.5 and 4.6: calls in XML-like marks, several per turn, ended by `<|observation|>`.
+
+    <tool_call>NAME
+    <arg_key>KEY</arg_key>
+    <arg_value>VALUE</arg_value>
+    </tool_call>
+
+Strings stand as they are, everything else as JSON. Source: chat_template.jinja of zai-org/GLM-4.5, which
+takes OpenAI messages but wants the arguments of earlier calls as objects.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from engines.tokenizer.formats import lark
+from engines.tokenizer.formats.arguments import argument_schema, property_schemas
+from engines.tokenizer.formats.format import Answer, Call, Format, Message, Output, Tool, chosen
+from engines.tokenizer.formats.glm4 import arguments_of
+from engines.tokenizer.formats.shape import Shape
+from engines.tokenizer.template import Template
+
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_KEY, _KEY_END = "<arg_key>", "</arg_key>"
+_VALUE, _VALUE_END = "<arg_value>", "</arg_value>"
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+_CALL = re.compile(f"{_OPEN}(.*?){_CLOSE}", re.DOTALL)
+_ARGUMENT = re.compile(rf"{_KEY}(.*?){_KEY_END}\s*{_VALUE}(.*?){_VALUE_END}", re.DOTALL)
+
+
+class Glm45(Format):
+    name: ClassVar[str] = "glm45"
+    line_end: ClassVar[str] = "\n"
+
+    def adapt(
+        self, messages: Sequence[Message], tools: list[Tool] | None, template: Template
+    ) -> list[Message]:
+        adapted = super().adapt(messages, tools, template)
+        for message in adapted:
+            if calls := message.get("tool_calls"):
+                message["tool_calls"] = [
+                    {**call, "function": {**call["function"], "arguments": _object(call["function"])}}
+                    for call in calls
+                ]
+                message.setdefault("content", "")
+        return adapted
+
+    def grammar(
+        self,
+        tools: Sequence[Tool],
+        choice: str = "auto",
+        *,
+        answer: Shape | None = None,
+        parallel: bool = False,
+    ) -> str:
+        functions = chosen(tools, choice)
+        rules, starts = [f"TEXT: {self._text_without(_OPEN)}"], []
+        if choice in ("auto", "none"):
+            starts.append("answer")
+            lead = r"/\n?/ " if answer else ""
+            text = answer.expression if answer else "TEXT"
+            rules += [f"answer: {lead}value{self._end(self.answer_ends)}", f"value: {text}"]
+        if functions:
+            # Under `auto` the model may say a word before it calls.
+            lead = "TEXT" if choice == "auto" and answer is None else r"/\n*/"
+            more = r" (/\n?/ call)*" if parallel else ""
+            starts.append("calls")
+            rules.append(f"calls: {lead} call{more}{self._end(self.call_ends)}")
+            rules.append("call: " + " | ".join(f"call_{index}" for index in range(len(functions))))
+        for index, function in enumerate(functions):
+            rules += self._call_rules(index, function)
+        return "\n".join([f"start: {' | '.join(starts)}", *rules]) + "\n"
+
+    def parse(self, text: str, tools: Sequence[Tool] = ()) -> Output:
+        text = _THOUGHT.sub("", text, count=1)
+        schemas = {
+            function["name"]: dict(function.get("parameters", {}).get("properties", {}))
+            for function in chosen(tools, "auto")
+        }
+        calls = [_call(match[1], schemas) for match in _CALL.finditer(text)]
+        return calls or Answer(text.strip())
+
+    def visible(self, text: str) -> str:
+        if text.lstrip().startswith("<think>"):
+            if "</think>" not in text:
+                return ""
+            text = _THOUGHT.sub("", text, count=1)
+        return text.partition(_OPEN)[0].lstrip()
+
+    def _call_rules(self, index: int, function: dict[str, Any]) -> list[str]:
+        end = lark.quote(self.line_end) if self.line_end else ""
+        schema = argument_schema(function, self.write_defaults)
+        parts, rules = [], []
+        for place, (name, property_, required) in enumerate(property_schemas(schema)):
+            rule, value = f"argument_{index}_{place}", f"VALUE_{index}_{place}"
+            parts.append(rule if required else f"{rule}?")
+            if is_plain_string(property_):
+                rules.append(f"{value}: {self._string(property_)}")
+            else:
+                value = value.lower()
+                rules.append(f"{value}: {lark.json_value(property_)}")
+            rules.append(
+                f"{rule}: {self.marker(_KEY)} {lark.quote(name)} {self.marker(_KEY_END)} {end} "
+                f"{self.marker(_VALUE)} {value} {self.marker(_VALUE_END)} {end}"
+            )
+        head = f"{self.marker(_OPEN)} {lark.quote(function['name'] + self.line_end)}"
+        return [f"call_{index}: {head} {' '.join(parts)} {self.marker(_CLOSE)}", *rules]
+
+    def _string(self, schema: dict[str, Any]) -> str:
+        """A bare string, which ends where the closing mark begins and so must not spell it."""
+        options = schema.get("enum", [schema["const"]] if "const" in schema else [])
+        if options:
+            return lark.alternatives([lark.quote(option) for option in options])
+        parts = [self._text_without(_VALUE_END)]
+        if "pattern" in schema:
+            parts.append(lark.regex(lark.anchored(schema["pattern"])))
+        if "minLength" in schema or "maxLength" in schema:
+            parts.append(f"/(?s:.){{{schema.get('minLength', 0)},{schema.get('maxLength', '')}}}/")
+        return " & ".join(parts)
+
+    def _text_without(self, literal: str) -> str:
+        barred = lark.regex(f"(?s:.*){re.escape(literal)}(?s:.*)")
+        return f"{lark.ANY_TEXT} & ~{barred}"
+
+
+def is_plain_string(schema: dict[str, Any]) -> bool:
+    options = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    if options:
+        return all(isinstance(option, str) for option in options)
+    return schema.get("type") == "string"
+
+
+def _call(body: str, schemas: dict[str, dict[str, Any]]) -> Call:
+    name = body.partition(_KEY)[0].strip()
+    properties = schemas.get(name, {})
+    pairs = ((match[1].strip(), match[2]) for match in _ARGUMENT.finditer(body))
+    return Call(name, {key: _read(value, properties.get(key)) for key, value in pairs})
+
+
+def _read(value: str, schema: Any) -> Any:
+    """Only the schema tells whether `10086` is a string or a number; without one it stays a string."""
+    if not isinstance(schema, dict) or is_plain_string(schema):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _object(function: dict[str, Any]) -> dict[str, Any]:
+    arguments = arguments_of(function)
+    return arguments if isinstance(arguments, dict) else {"arguments": arguments}

@@ -1,0 +1,47 @@
+import aiohttp
+import pytest
+
+from daemon.errors import ConfigurationError
+from daemon.ops.health import HealthServer
+from daemon.ops.metrics import Metrics
+
+
+def server(metrics, problem=lambda: None, port=0, refresh=lambda: None):
+    return HealthServer("127.0.0.1", port, metrics.registry, lambda: None, problem, refresh)
+
+
+async def get(port, path):
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as answer:
+        return answer.status, await answer.text()
+
+
+async def test_metrics_are_refreshed_when_read():
+    metrics = Metrics("host/1", "demo")
+    door = server(metrics, refresh=lambda: metrics.lag.set(7))
+    port = await door.start()
+    try:
+        status, text = await get(port, "/metrics")
+        assert status == 200
+        assert "autoglm_lag_records 7.0" in text
+    finally:
+        await door.stop()
+
+
+async def test_ready_says_what_is_not():
+    door = server(Metrics("host/1", "demo"), lambda: "no partitions assigned yet")
+    port = await door.start()
+    try:
+        assert await get(port, "/livez") == (200, "ok\n")
+        assert await get(port, "/readyz") == (503, "no partitions assigned yet\n")
+    finally:
+        await door.stop()
+
+
+async def test_a_taken_port_is_named_with_the_remedy():
+    first, metrics = server(Metrics("host/1", "demo")), Metrics("host/2", "demo")
+    port = await first.start()
+    try:
+        with pytest.raises(ConfigurationError, match=rf"{port}.*metrics\.port"):
+            await server(metrics, port=port).start()
+    finally:
+        await first.stop()

@@ -1,0 +1,83 @@
+import pytest
+
+from daemon.errors import ConfigurationError
+from daemon.settings import load
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("AUTOGLM_") or name == "CREDENTIALS_DIRECTORY":
+            monkeypatch.delenv(name)
+
+
+def write(tmp_path, text):
+    file = tmp_path / "autoglm.toml"
+    file.write_text(text)
+    return file
+
+
+def test_environment_wins_over_credentials_over_file_over_default(tmp_path, monkeypatch):
+    file = write(tmp_path, '[kafka]\ngroup_id = "file"\nclient_id = "file"\nreply_topic = "file"\n')
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "autoglm_kafka__client_id").write_text("credential\n")
+    (credentials / "autoglm_kafka__group_id").write_text("credential")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    monkeypatch.setenv("AUTOGLM_KAFKA__GROUP_ID", "environment")
+    kafka = load(file).kafka
+    assert (kafka.group_id, kafka.client_id, kafka.reply_topic) == ("environment", "credential", "file")
+    assert load(file).engine.slots == 64
+
+
+def test_the_file_may_be_named_by_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOGLM_CONFIG", str(write(tmp_path, "[engine]\nslots = 3\n")))
+    assert load().engine.slots == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[engine]\nslotz = 3\n", r"autoglm\.toml: `engine\.slotz`: unknown key; did you mean `slots`\?"),
+        ("[engines]\nslots = 3\n", r"autoglm\.toml: `engines`: unknown key; did you mean `engine`\?"),
+        (
+            "[engine]\nslots = 0\n",
+            r"autoglm\.toml: `engine\.slots`: input should be greater than or equal to 1",
+        ),
+        ("[engine\n", r"autoglm\.toml: not valid TOML"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named(tmp_path, text, said):
+    with pytest.raises(ConfigurationError, match=said):
+        load(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("AUTOGLM_KAFKA__GROUPID", "x", r"AUTOGLM_KAFKA__GROUPID: unknown key; did you mean `group_id`"),
+        (
+            "AUTOGLM_KAFK__GROUP_ID",
+            "x",
+            r"AUTOGLM_KAFK__GROUP_ID: unknown setting; did you mean AUTOGLM_KAFKA",
+        ),
+        ("AUTOGLM_ENGINE__SLOTS", "many", r"AUTOGLM_ENGINE__SLOTS: input should be a valid integer"),
+    ],
+)
+def test_what_is_wrong_in_the_environment_is_named(monkeypatch, variable, value, said):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=said):
+        load()
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    with pytest.raises(ConfigurationError) as caught:
+        load(write(tmp_path, "[engine]\nslotz = 3\nslots = 0\n"))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(ConfigurationError, match="no such file"):
+        load(tmp_path / "none.toml")

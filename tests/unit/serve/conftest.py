@@ -1,0 +1,68 @@
+"""Engines to try things on: a fake one, the golden checkpoints, and a tokenizer that fits their 256 ids."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.build import build
+from engines.manifest import Manifest
+from engines.serve.engine import Engine
+from engines.serve.runtime.ort import OrtRuntime
+from tests.unit.serve.fake_runtime import FakeRuntime
+
+GOLDEN = Path(__file__).parents[2] / "data" / "golden"
+GLM_CASES = ("glm", "glm-edge-tied")
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Engine folders of the golden checkpoints, built once, by name."""
+    root = tmp_path_factory.mktemp("engines")
+    for name in GLM_CASES:
+        build(GOLDEN / name, root / name, dialects=("fused", "standard"))
+    return root
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """The reference's arrays by name; `sure` tells how many greedy tokens rounding cannot change."""
+    cases = {}
+    for name in GLM_CASES:
+        with np.load(GOLDEN / name / "golden.npz") as arrays:
+            case = dict(arrays)
+        close = case["margins"] < 1e-2
+        case["sure"] = np.where(close.any(axis=1), close.argmax(axis=1), close.shape[1])
+        case["prompts"] = [
+            ids[:n].tolist() for ids, n in zip(case["input_ids"], case["lengths"], strict=True)
+        ]
+        cases[name] = case
+    return cases
+
+
+@pytest.fixture
+def open_ort(folders):
+    """open_ort(name, slots, capacity) → OrtRuntime of a golden checkpoint."""
+
+    def open_(name="glm", slots=8, capacity=128, **options):
+        folder = folders / name
+        return OrtRuntime.open(folder, Manifest.load(folder), slots=slots, capacity=capacity, **options)
+
+    return open_
+
+
+@pytest.fixture
+def start():
+    """start(runtime, **options) → a running Engine, closed and checked when the test ends."""
+    engines = []
+
+    def start_(runtime=None, **options):
+        engine = Engine(runtime or FakeRuntime(), **options)
+        engines.append(engine)
+        engine.start()
+        return engine
+
+    yield start_
+    for engine in engines:
+        engine.close()
+        engine._stepper.scheduler.check()

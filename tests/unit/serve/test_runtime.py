@@ -1,0 +1,113 @@
+"""What every runtime promises (engines/serve/runtime/contract.py), against the reference's logits."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.serve.runtime.ort import groups
+
+CASES = ("glm", "glm-edge-tied")
+RUNTIMES = {"onnxruntime-fused": {"dialect": "fused"}, "onnxruntime-standard": {"dialect": "standard"}}
+
+
+@pytest.fixture(params=RUNTIMES)
+def open_runtime(request, open_ort):
+    return partial(open_ort, **RUNTIMES[request.param])
+
+
+@pytest.fixture(params=CASES)
+def case(request, golden):
+    return request.param, golden[request.param]
+
+
+def ids(tokens):
+    return np.array(tokens, np.int64)
+
+
+def test_fresh_prompts_of_any_length_prefill_together(open_runtime, case):
+    name, golden = case
+    runtime = open_runtime(name)
+    logits = runtime.prefill(range(2, 6), [ids(p) for p in golden["prompts"]], np.zeros(4, np.int64))
+    assert logits.shape == (4, runtime.vocab_size)
+    for row, expected, n in zip(logits, golden["logits"], golden["lengths"], strict=True):
+        np.testing.assert_allclose(row, expected[n - 1], atol=1e-3)
+
+
+@pytest.mark.parametrize("cut", [1, 11, 29])
+def test_chunks_and_single_tokens_continue_what_is_cached(open_runtime, case, cut):
+    name, golden = case
+    runtime, prompt = open_runtime(name), golden["prompts"][2]
+    runtime.prefill(range(1), [ids(prompt[:cut])], ids([0]))
+    chunk = runtime.prefill(range(1), [ids(prompt[cut:30])], ids([cut]))
+    np.testing.assert_allclose(chunk[0], golden["logits"][2, 29], atol=1e-3)
+    last = runtime.decode(ids(prompt[30:]), ids([30]))
+    np.testing.assert_allclose(last[0], golden["logits"][2, 30], atol=1e-3)
+
+
+def test_rows_decode_together_at_different_positions(open_runtime, case):
+    name, golden = case
+    runtime = open_runtime(name)
+    prompts = golden["prompts"][:3]
+    runtime.prefill(range(3), [ids(p[:-1]) for p in prompts], np.zeros(3, np.int64))
+    logits = runtime.decode(ids([p[-1] for p in prompts]), ids([len(p) - 1 for p in prompts]))
+    for row, expected, prompt in zip(logits, golden["logits"], prompts, strict=False):
+        np.testing.assert_allclose(row, expected[len(prompt) - 1], atol=1e-3)
+
+
+def test_rows_prefill_together_after_different_prefixes(open_runtime, case):
+    name, golden = case
+    runtime = open_runtime(name)
+    prompts, starts = golden["prompts"][:3], [2, 0, 7]
+    for slot, (prompt, start) in enumerate(zip(prompts, starts, strict=True)):
+        if start:
+            runtime.prefill(range(slot, slot + 1), [ids(prompt[:start])], ids([0]))
+    logits = runtime.prefill(
+        range(3), [ids(p[s:]) for p, s in zip(prompts, starts, strict=True)], ids(starts)
+    )
+    for row, expected, prompt in zip(logits, golden["logits"], prompts, strict=False):
+        np.testing.assert_allclose(row, expected[len(prompt) - 1], atol=1e-3)
+
+
+def test_a_copied_prefix_is_as_good_as_a_computed_one(open_runtime, case):
+    name, golden = case
+    runtime, prompt = open_runtime(name), golden["prompts"][2]
+    runtime.prefill(range(1), [ids(prompt)], ids([0]))
+    runtime.prefill(range(5, 6), [ids(prompt[::-1])], ids([0]))  # something to overwrite
+    runtime.copy_slot(0, 5, 20)
+    runtime.prefill(range(1), [ids(prompt[::-1])], ids([0]))  # the copy does not depend on its source
+    logits = runtime.prefill(range(5, 6), [ids(prompt[20:])], ids([20]))
+    np.testing.assert_allclose(logits[0], golden["logits"][2, 30], atol=1e-3)
+
+
+def test_a_row_leaves_every_other_slot_alone(open_runtime, case):
+    name, golden = case
+    runtime, prompts = open_runtime(name), golden["prompts"]
+    for slot in range(3):
+        runtime.prefill(range(slot, slot + 1), [ids(prompts[slot][:-1])], ids([0]))
+    runtime.prefill(range(3, 5), [ids(prompts[0]), ids(prompts[2])], ids([0, 0]))
+    runtime.copy_slot(4, 7, 31)
+    logits = runtime.decode(ids([p[-1] for p in prompts[:3]]), ids([len(p) - 1 for p in prompts[:3]]))
+    for row, expected, prompt in zip(logits, golden["logits"], prompts, strict=False):
+        np.testing.assert_allclose(row, expected[len(prompt) - 1], atol=1e-3)
+
+
+def test_a_slot_can_be_filled_to_its_capacity(open_runtime, case):
+    name, golden = case
+    prompt = golden["prompts"][2]
+    runtime = open_runtime(name, capacity=31)
+    logits = runtime.prefill(range(2), [ids(prompt), ids(prompt[:3])], ids([0, 0]))
+    np.testing.assert_allclose(logits[0], golden["logits"][2, 30], atol=1e-3)
+    runtime.prefill(range(1), [ids(prompt[:-1])], ids([0]))
+    last = runtime.decode(ids(prompt[30:]), ids([30]))
+    np.testing.assert_allclose(last[0], golden["logits"][2, 30], atol=1e-3)
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=30), st.integers(0, 40))
+def test_prefill_groups_cover_every_row_and_pay_for_themselves(lengths, call):
+    cuts = groups(lengths, call)
+    assert [i for cut in cuts for i in range(len(lengths))[cut]] == list(range(len(lengths)))
+    cost = sum(call + (cut.stop - cut.start) * max(lengths[cut]) for cut in cuts)
+    assert cost <= sum(call + length for length in lengths)

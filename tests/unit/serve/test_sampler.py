@@ -1,0 +1,124 @@
+"""Sampling against distributions computed straight from the definitions."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engines.errors import InvalidPrompt
+from engines.serve.philox import philox, uniform
+from engines.serve.prompt import Sampling
+from engines.serve.sampler import apply_mask, sample
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [  # known answers published with Random123 (kat_vectors, philox4x32 10)
+        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_philox_gives_the_published_numbers(counter, key, words):
+    keys = np.array([key[0] | key[1] << 32], np.uint64)
+    counters = tuple(np.array([c], np.uint64) for c in counter)
+    assert tuple(int(word[0]) for word in philox(keys, counters)) == words
+
+
+def test_uniform_numbers_are_uniform():
+    numbers = uniform(np.full(20_000, 7, np.uint64), np.arange(20_000, dtype=np.uint64))
+    counts, _ = np.histogram(numbers, bins=20, range=(0, 1))
+    assert ((counts - 1000) ** 2 / 1000).sum() < 43.8  # chi-squared, 19 degrees of freedom, 0.1 %
+
+
+def reference(logits, choice):
+    """Probabilities by the textbook, one row."""
+    weights = np.exp((logits.astype(np.float64) - logits.max()) / choice.temperature)
+    order = np.argsort(-weights, kind="stable")
+    keep = len(order) if not choice.top_k else min(choice.top_k, len(order))
+    kept = order[:keep]
+    shares = weights[kept] / weights[kept].sum()
+    last = int(np.searchsorted(np.cumsum(shares), choice.top_p - 1e-12)) + 1 if choice.top_p < 1 else keep
+    result = np.zeros(len(weights))
+    result[kept[:last]] = weights[kept[:last]]
+    return result / result.sum()
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        Sampling(1.0),
+        Sampling(0.5),
+        Sampling(1.3, top_k=5),
+        Sampling(1.0, top_p=0.8),
+        Sampling(0.8, top_k=6, top_p=0.7),
+        Sampling(1.0, top_k=1),
+    ],
+)
+def test_draws_follow_the_distribution(choice):
+    logits = np.random.default_rng(3).normal(size=12).astype(np.float32) * 2
+    draws = 20_000
+    tokens = sample(np.tile(logits, (draws, 1)), [choice] * draws, [11] * draws, range(draws))
+    expected = reference(logits, choice) * draws
+    counts = np.bincount(tokens, minlength=12)
+    assert not counts[expected == 0].any()
+    used = expected > 0
+    assert (
+        (counts[used] - expected[used]) ** 2 / expected[used]
+    ).sum() < 31.3  # 11 degrees of freedom, 0.1 %
+
+
+choices = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.0, 0.3, 1.0]),
+    top_k=st.sampled_from([0, 1, 3]),
+    top_p=st.sampled_from([0.5, 1.0]),
+)
+
+
+@given(st.lists(st.tuples(choices, st.integers(0, 2**64 - 1), st.integers(0, 999)), min_size=1, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_a_row_draws_the_same_alone_and_in_a_batch(rows):
+    logits = np.random.default_rng(len(rows)).normal(size=(len(rows), 30)).astype(np.float32)
+    picks, seeds, positions = zip(*rows, strict=True)
+    together = sample(logits.copy(), picks, seeds, positions)
+    alone = [
+        sample(logits[i : i + 1].copy(), picks[i : i + 1], seeds[i : i + 1], positions[i : i + 1])[0]
+        for i in range(len(rows))
+    ]
+    assert together.tolist() == alone
+
+
+def test_masked_tokens_are_never_drawn():
+    logits = np.random.default_rng(0).normal(size=(3, 70)).astype(np.float32)
+    free = logits[1].copy()
+    bits = np.zeros((2, 3), np.int32)
+    bits[0, 2] = 1 << 3  # token 67
+    bits[1, 0] = (1 << 4) | (1 << 9)
+    apply_mask(logits, [0, 2], bits)
+    assert np.isfinite(logits[0]).nonzero()[0].tolist() == [67]
+    assert np.isfinite(logits[2]).nonzero()[0].tolist() == [4, 9]
+    assert (logits[1] == free).all()
+    assert sample(logits, [Sampling(5.0)] * 3, [1, 2, 3], [0, 0, 0])[0] == 67
+
+
+def test_a_row_without_finite_logits_is_told():
+    logits = np.array([[1.0, np.nan], [-np.inf, -np.inf], [0.0, 2.0]], np.float32)
+    assert sample(logits, [Sampling(), Sampling(1.0), Sampling(1e-30)], [0] * 3, [0] * 3).tolist() == [
+        -1,
+        -1,
+        1,
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0.0}, {"seed": -1}],
+)
+def test_values_out_of_range_are_refused(wrong):
+    with pytest.raises(InvalidPrompt, match=next(iter(wrong))):
+        Sampling(**wrong)

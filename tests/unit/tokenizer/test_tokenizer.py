@@ -1,0 +1,132 @@
+import json
+
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engines.tokenizer import Tokenizer
+from engines.tokenizer.errors import MessagesRefused, TemplateBroken, TemplateMissing, TokenizerMissing
+
+from .conftest import GLM4_TEMPLATE, MARKS, REFUND, SPECIAL
+
+# Text in which literals, parts of literals and the sentinel turn up all the time.
+NASTY = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [*SPECIAL, *MARKS, "<|", "|>", "us", "er", "<", ">", "[", "]", "\U000f7a3c", "\n", "你"]
+        ),
+        st.text(max_size=5),
+    ),
+    max_size=8,
+).map("".join)
+
+
+def special_ids(tokenizer, ids):
+    return [index for index in ids if index in tokenizer.added_tokens.values()]
+
+
+@given(text=NASTY)
+def test_encoding_gives_no_added_token_and_loses_nothing(glm45, text):
+    ids = glm45.encode(text)
+    assert special_ids(glm45, ids) == []
+    assert glm45.decode(ids) == text
+
+
+@settings(max_examples=200)
+@given(user=NASTY, system=NASTY, result=NASTY, description=NASTY, key=NASTY)
+def test_outside_text_never_adds_special_tokens_to_a_prompt(glm4, user, system, result, description, key):
+    def conversation(user, system, result, description, key):
+        function = {"name": "f", "description": description, "parameters": {"properties": {key: {}}}}
+        call = {
+            "id": "1",
+            "type": "function",
+            "function": {"name": "f" + key, "arguments": json.dumps({key: result})},
+        }
+        return [
+            {"role": "system", "content": "s" + system},
+            {"role": "user", "content": user},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "1", "content": result},
+        ], [{"type": "function", "function": function}]
+
+    nasty = conversation(user, system, result, description, key)
+    ids = glm4.render(*nasty)
+    assert special_ids(glm4, ids) == special_ids(glm4, glm4.render(*conversation("", "", "", "", "")))
+    assert glm4.decode(ids, special=True) == glm4.render_text(*nasty)
+
+
+def test_a_literal_cannot_be_formed_across_the_border_to_the_template(glm4):
+    for first, second in (("<|us", "er|>"), ("<|user|", ">"), ("<", "|user|>")):
+        for template in ("{{ messages[0].content }}" + second, first + "{{ messages[1].content }}",
+                         "{{ messages[0].content }}{{ messages[1].content }}"):  # fmt: skip
+            joined = Tokenizer(glm4.definition, template=template)
+            ids = joined.render([{"role": "user", "content": first}, {"role": "user", "content": second}])
+            assert special_ids(joined, ids) == []
+            assert joined.decode(ids) == "<|user|>"
+
+
+def test_a_harmless_prompt_is_what_the_plain_tokenizer_makes_of_the_rendered_text(glm45, tools):
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "退款 A1001, 25.5 元"},
+    ]
+    reference = tokenizers.Tokenizer.from_str(glm45.definition)
+    text = glm45.render_text(messages, tools)
+    assert glm45.render(messages, tools) == reference.encode(text, add_special_tokens=False).ids
+
+
+def test_half_a_surrogate_pair_is_replaced(glm4):
+    assert glm4.decode(glm4.encode("a\ud800b")) == "a�b"
+
+
+def test_special_tokens_are_shown_only_on_demand(glm4):
+    ids = [glm4.token_id("<|user|>"), *glm4.encode("hi")]
+    assert glm4.decode(ids) == "hi"
+    assert glm4.decode(ids, special=True) == "<|user|>hi"
+    assert glm4.decode([10**9]) == ""
+
+
+def test_loads_a_checkpoint_folder(glm4, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(glm4.definition)
+    with pytest.raises(TemplateMissing):
+        Tokenizer.load(tmp_path).render([{"role": "user", "content": "hi"}])
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": GLM4_TEMPLATE}))
+    from_config = Tokenizer.load(tmp_path).render([{"role": "user", "content": "hi"}], [REFUND])
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "chat_template.jinja").write_text(GLM4_TEMPLATE)
+    assert Tokenizer.load(tmp_path).render([{"role": "user", "content": "hi"}], [REFUND]) == from_config
+
+
+def test_says_what_is_wrong_with_a_folder(tmp_path):
+    with pytest.raises(TokenizerMissing, match="has no tokenizer"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(TokenizerMissing, match="cannot be read"):
+        Tokenizer.load(tmp_path)
+
+
+def test_templates_are_sandboxed(glm4):
+    def render(template):
+        Tokenizer(glm4.definition, template=template).render([{"role": "user", "content": "hi"}])
+
+    with pytest.raises(MessagesRefused):
+        render("{{ messages.__class__.__mro__ }}")
+    with pytest.raises(MessagesRefused):
+        render("{{ messages.clear() }}")
+    with pytest.raises(MessagesRefused, match="only nouns"):
+        render("{{ raise_exception('only nouns') }}")
+    with pytest.raises(TemplateBroken, match="line 2"):
+        render("\n{% if %}")
+
+
+def test_first_glm4_templates_get_the_tools_in_the_system_message(glm4):
+    old = Tokenizer(
+        glm4.definition,
+        template="{% for m in messages %}{% if m['tools'] is defined %}{{ m['tools'] | length }} tools;"
+        "{% endif %}<|{{ m.role }}|>{{ m.content }}{% endfor %}",
+    )
+    assert old.render_text([{"role": "user", "content": "hi"}], [REFUND]) == "1 tools;<|system|><|user|>hi"
+    system = [{"role": "system", "content": "x"}, {"role": "user", "content": "hi"}]
+    assert old.render_text(system, [REFUND]) == "1 tools;<|system|>x<|user|>hi"
+    assert old.render_text(system) == "<|system|>x<|user|>hi"
