@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from engines.manifest import Manifest
+from engines.manifest import Dialect, Manifest
 from engines.serve.runtime.contract import Logits, Tokens
 
 _CALL_TOKENS = 16  # a call costs about as much as this many tokens more, from 1 M to 1.5 B parameters
@@ -52,16 +52,28 @@ class OrtRuntime:
         self._bindings: dict[tuple[int, int], Any] = {}
 
     @classmethod
-    def open(cls, folder: Path, manifest: Manifest, *, slots: int, capacity: int, **options: Any) -> Self:
-        """Load the engine folder's graph in the manifest's dialect."""
+    def open(
+        cls,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        slots: int,
+        capacity: int,
+        dialect: Dialect | None = None,
+        threads: int | None = None,
+        spinning: bool = False,
+    ) -> Self:
+        """Load the engine folder's graph, by default in the manifest's own dialect."""
+        dialect = dialect or manifest.dialect
         return cls(
-            folder / manifest.graphs[manifest.dialect],
+            folder / manifest.graphs[dialect],
             cache_shapes=[(manifest.sizes.kv_heads, manifest.sizes.head_dim)] * manifest.sizes.layers,
             vocab_size=manifest.sizes.vocab_size,
             slots=slots,
             capacity=capacity,
-            writes_padding=manifest.dialect == "standard",
-            **options,
+            threads=threads,
+            spinning=spinning,
+            writes_padding=dialect == "standard",
         )
 
     def prefill(self, slots: range, tokens: Sequence[Tokens], starts: Tokens) -> Logits:

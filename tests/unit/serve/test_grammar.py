@@ -36,10 +36,13 @@ CALL = {
 
 
 @pytest.fixture(scope="module")
-def compiler(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    path.write_text(small_tokenizer(), encoding="utf-8")
-    return GrammarCompiler.load(path, 256, EOS)
+def compiler():
+    return GrammarCompiler.over(small_tokenizer(), 256, EOS)
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named():
+    with pytest.raises(GrammarError, match=r"tokenizer\.json"):
+        GrammarCompiler.over("{}", 256, EOS)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +111,7 @@ def test_forced_tokens_are_not_decoded_one_by_one(answer):
 
 def test_greedy_answers_are_the_best_allowed_tokens(compiler, answer):
     """Against masking every step, however often the best token of all would have done."""
-    grammar, runtime = Grammar.json_schema(CALL), FakeRuntime(vocab_size=256)
+    grammar, runtime = Grammar.json_schema(CALL), FakeRuntime(capacity=256, vocab_size=256)
     for prompt in ([7], [8, 9], [200]):
         state = compiler.compile(grammar)
         bits, expected = np.zeros((1, 8), np.int32), state.follow()

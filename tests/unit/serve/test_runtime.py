@@ -1,5 +1,7 @@
 """What every runtime promises (engines/serve/runtime/contract.py), against the reference's logits."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,12 +10,12 @@ from hypothesis import strategies as st
 from engines.serve.runtime.ort import groups
 
 CASES = ("glm", "glm-edge-tied")
-RUNTIMES = ("onnxruntime",)
+RUNTIMES = {"onnxruntime-fused": {"dialect": "fused"}, "onnxruntime-standard": {"dialect": "standard"}}
 
 
 @pytest.fixture(params=RUNTIMES)
 def open_runtime(request, open_ort):
-    return {"onnxruntime": open_ort}[request.param]
+    return partial(open_ort, **RUNTIMES[request.param])
 
 
 @pytest.fixture(params=CASES)

@@ -1,0 +1,30 @@
+"""Where a reply goes and what it carries, and the replies this room writes itself."""
+
+import json
+
+from daemon.kafka.envelope import Envelope
+from daemon.kafka.record import Incoming, Outgoing
+from schemas.errors import AutoGLMError
+from schemas.reply import Reply
+
+
+def request_id(record: Incoming, envelope: Envelope) -> str:
+    """`id` of the value where it can be read, else the correlation id, else the record's address."""
+    try:
+        value = json.loads(record.value or b"")
+    except (ValueError, RecursionError):
+        value = None
+    named = value.get("id") if isinstance(value, dict) else None
+    return named if isinstance(named, str) and named else envelope.correlation_id or record.address
+
+
+def reply_record(record: Incoming, envelope: Envelope, topic: str, value: bytes) -> Outgoing:
+    """`value` as an answer to `record`: same key, so that a conversation's replies stay in order."""
+    same = topic == envelope.reply_topic
+    return Outgoing(topic, record.key, value, envelope.echo, envelope.reply_partition if same else None)
+
+
+def error_reply(record: Incoming, envelope: Envelope, topic: str, error: AutoGLMError) -> Outgoing:
+    """The terminal reply of a request that this room refuses."""
+    reply = Reply(id=request_id(record, envelope), status="error", error=error.body(), attempt=record.attempt)
+    return reply_record(record, envelope, topic, reply.model_dump_json(exclude_none=True).encode())
