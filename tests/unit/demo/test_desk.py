@@ -118,4 +118,4 @@ def test_two_daemons_may_find_the_same_empty_file(tmp_path):
 def test_loads_as_a_tool_module_any_number_of_times():
     first, second = load_tools(["daemon.demo.desk"]), load_tools(["daemon.demo.desk"])
     assert first.names() == second.names() == list(SHAPES)
-    assert [tool.schema() for tool in first] == json.loads(json.dumps([tool.schema() for tool in second]))
+    assert [tool.schema for tool in first] == json.loads(json.dumps([tool.schema for tool in second]))
