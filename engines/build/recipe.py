@@ -4,19 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from engines.build.quantize import Quantized, block_for, round_to_nearest
+from engines.build.quantize import Format, Quantized, block_for, round_to_nearest
 from engines.build.weights import Matrix, Source
 from engines.manifest import Precision
 
 Role = Literal["linear", "expert", "embedding", "head"]
-
-
-@dataclass(frozen=True)
-class Format:
-    """Bits per weight and weights per scale."""
-
-    bits: int
-    block: int
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from engines.build.graph.builder import MICROSOFT
 from engines.build.graph.dialect import Dialect
 from engines.build.parameters import Mixture
-from engines.build.quantize import pack
-from engines.build.recipe import Format
+from engines.build.quantize import Format, pack
 from engines.build.weights import Matrix
 
 Pair = tuple[list[Matrix], list[Matrix]]

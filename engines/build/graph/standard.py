@@ -10,8 +10,8 @@ from engines.build.graph.attention import split_heads
 from engines.build.graph.dialect import Dialect
 from engines.build.heads import rotary_tables
 from engines.build.parameters import Linear, Mixture
-from engines.build.quantize import pack
-from engines.build.recipe import Format, Role
+from engines.build.quantize import Format, pack
+from engines.build.recipe import Role
 from engines.build.weights import Matrix, Vector
 
 

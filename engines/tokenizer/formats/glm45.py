@@ -108,7 +108,7 @@ class Glm45(Format):
         return [f"call_{index}: {head} {' '.join(parts)} {self.marker(_CLOSE)}", *rules]
 
     def _string(self, schema: dict[str, Any]) -> str:
-        """A bare string, which ends where the closing mark begins and so must not spell it."""
+        """A bare string."""
         options = schema.get("enum", [schema["const"]] if "const" in schema else [])
         if options:
             return lark.alternatives([lark.quote(option) for option in options])
@@ -120,6 +120,10 @@ class Glm45(Format):
         return " & ".join(parts)
 
     def _text_without(self, literal: str) -> str:
+        """Any text up to a mark. A mark that is a token cannot be spelled by text (engines.tokenizer.turn);
+        one that is not must be kept out of it, which is an expensive thing to ask of a mask."""
+        if literal in self._ids:
+            return lark.ANY_TEXT
         barred = lark.regex(f"(?s:.*){re.escape(literal)}(?s:.*)")
         return f"{lark.ANY_TEXT} & ~{barred}"
 
