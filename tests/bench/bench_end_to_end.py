@@ -4,7 +4,7 @@ The same requests run twice in this process: end to end through a real broker, a
 this made (same tokens, grammars and limits, two rounds of a request one after the other) straight into the
 engine. Requests come from a process of its own, so that its CPU time does not count.
 
-usage: python -m tests.bench.bench_end_to_end [--requests N] [--in-flight N] [--delivery exactly-once|at-least-once]
+usage: python -m tests.bench.bench_end_to_end [--requests N] [--in-flight N] [--delivery …]
 """
 
 import argparse
