@@ -10,7 +10,6 @@ usage: python -m tests.bench.bench_end_to_end [--requests N] [--in-flight N] [--
 import argparse
 import asyncio
 import json
-import os
 import random
 import sys
 import tempfile
@@ -102,10 +101,9 @@ async def end_to_end(
 
 async def drive(kafka: KafkaSettings, requests: int) -> int:
     """Send and count replies in a child process; returns how many requests were answered."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.bench.bench_end_to_end", "--drive", str(requests), kafka.bootstrap_servers,
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "tests.bench.bench_end_to_end"]
+    command += ["--drive", str(requests), kafka.bootstrap_servers]
+    child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await child.communicate()
     return int(output)
 
