@@ -173,7 +173,7 @@ class Stepper:
                 continue
             row.known.append(token)
             self.counters.tokens_generated += 1
-            if row.generation.watched:
+            if row.generation.streaming:
                 self._touched.append(row.generation)
 
     def _draw(self, rows: list[Row], logits: Logits) -> list[int]:
@@ -245,7 +245,7 @@ class Stepper:
         row.forced_tokens += forced
         self.counters.tokens_forced += forced
         self.counters.tokens_generated += appended
-        if row.generation.watched:
+        if row.generation.streaming:
             self._touched.append(row.generation)
 
 
