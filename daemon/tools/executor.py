@@ -36,8 +36,9 @@ class Execution:
 
 @dataclass
 class Executor:
-    """`result_bytes` bounds the JSON text of one result."""
+    """`timeout` in seconds holds for tools that declare none, `result_bytes` bounds a result's JSON text."""
 
+    timeout: float = 30.0
     result_bytes: int = RESULT_BYTES
     _slots: dict[str, asyncio.Semaphore] = field(default_factory=dict)
     _abandoned: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -65,7 +66,7 @@ class Executor:
         self, tool: Tool, values: dict[str, Any], context: ToolContext
     ) -> tuple[Outcome, Any, bool]:
         """(outcome, result, whether another attempt would not help)."""
-        seconds = tool.timeout
+        seconds = self.timeout if tool.timeout is None else tool.timeout
         if context.deadline is not None:
             seconds = min(seconds, max(0.0, context.deadline - time.monotonic()))
         task = asyncio.ensure_future(self._call(tool, values, context))

@@ -8,19 +8,20 @@ from hashlib import sha256
 from pathlib import Path
 
 from daemon.tools.errors import ToolModuleError
-from daemon.tools.registry import Registry
+from daemon.tools.registry import Registry, declared_in
 from schemas.errors import AutoGLMError
 
 
 def load_tools(sources: Iterable[str], registry: Registry | None = None) -> Registry:
     """Imports every source and returns the registry with the tools that they declare.
 
-    Files are executed afresh each time. A module by import path declares its tools once per process, so a
-    second registry gets none from it. Raises ToolModuleError, ToolDeclarationError.
+    A file is executed afresh each time; a module that was imported before gives the tools it declared then.
+    Raises ToolModuleError, ToolDeclarationError.
     """
     registry = registry if registry is not None else Registry()
     for source in sources:
-        with registry.collecting():
+        declared = Registry()
+        with declared.collecting():
             try:
                 if source.endswith(".py"):
                     _execute(Path(source))
@@ -33,6 +34,9 @@ def load_tools(sources: Iterable[str], registry: Registry | None = None) -> Regi
                     f"tool module {source} cannot be loaded: {type(error).__name__}: {error}; "
                     "mend it or take it out of `tools.modules`."
                 ) from error
+        new = {id(tool) for tool in declared}
+        for tool in [*declared, *(tool for tool in declared_in(source) if id(tool) not in new)]:
+            registry.add(tool)
     return registry
 
 

@@ -36,6 +36,9 @@ class Registry:
             known = ", ".join(self._tools) or "none is registered"
             raise UnknownTool(f"there is no tool {name!r} here; use one of: {known}.") from None
 
+    def names(self) -> list[str]:
+        return list(self._tools)
+
     def __contains__(self, name: str) -> bool:
         return name in self._tools
 
@@ -57,6 +60,18 @@ class Registry:
 
 default_registry = Registry()
 _current: ContextVar[Registry] = ContextVar("tool_registry", default=default_registry)
+# Python runs a module once; this is how a later registry gets its tools all the same.
+_by_module: dict[str, dict[str, Tool]] = {}
+
+
+def declared_in(module: str) -> list[Tool]:
+    """The tools that functions of `module` and of the modules below it were made into."""
+    return [
+        tool
+        for name, tools in _by_module.items()
+        if name == module or name.startswith(f"{module}.")
+        for tool in tools.values()
+    ]
 
 
 def register_tool(
@@ -65,7 +80,7 @@ def register_tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    timeout: float = 30.0,
+    timeout: float | None = None,
     retries: int = 0,
     read_only: bool = False,
     idempotent: bool = False,
@@ -82,22 +97,22 @@ def register_tool(
     def declare(function: F) -> F:
         origin = origin_of(function)
         paragraph = " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
-        _current.get().add(
-            Tool(
-                name=name or str(getattr(function, "__name__", "")),
-                description=description or paragraph,
-                function=function,
-                signature=Signature(function, origin),
-                origin=origin,
-                timeout=timeout,
-                retries=retries,
-                read_only=read_only,
-                idempotent=idempotent,
-                compensate=compensate,
-                scopes=frozenset(scopes),
-                concurrency=concurrency,
-            )
+        tool = Tool(
+            name=name or str(getattr(function, "__name__", "")),
+            description=description or paragraph,
+            function=function,
+            signature=Signature(function, origin),
+            origin=origin,
+            timeout=timeout,
+            retries=retries,
+            read_only=read_only,
+            idempotent=idempotent,
+            compensate=compensate,
+            scopes=frozenset(scopes),
+            concurrency=concurrency,
         )
+        _current.get().add(tool)
+        _by_module.setdefault(function.__module__, {})[tool.name] = tool
         return function
 
     return declare if function is None else declare(function)

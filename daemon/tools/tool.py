@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from daemon.tools.errors import ToolDeclarationError
@@ -13,9 +14,10 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 ToolFunction = Callable[..., Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tool:
-    """`timeout` in seconds per attempt; `retries` after a failed attempt; `concurrency` calls at a time.
+    """`timeout` in seconds per attempt, None for the executor's; `retries` after a failed attempt;
+    `concurrency` calls at a time.
 
     `read_only`: changes nothing. `idempotent`: running a call twice does no more than running it once.
     `compensate(arguments, result)` undoes a finished call. `scopes` are what a caller must hold to use it.
@@ -27,7 +29,7 @@ class Tool:
     function: ToolFunction
     signature: Signature
     origin: str
-    timeout: float = 30.0
+    timeout: float | None = None
     retries: int = 0
     read_only: bool = False
     idempotent: bool = False
@@ -40,7 +42,7 @@ class Tool:
         for wrong, remedy in (
             (not _NAME.fullmatch(self.name), "a name is 1 to 64 letters, digits, _ . or -, no digit first"),
             (not self.description.strip(), "give a description or a docstring: it is what the model reads"),
-            (self.timeout <= 0, "timeout must be more than 0 seconds"),
+            (self.timeout is not None and self.timeout <= 0, "timeout must be more than 0 seconds"),
             (self.retries < 0, "retries must be 0 or more"),
             (self.concurrency < 1, "concurrency must be 1 or more"),
             (
@@ -60,8 +62,9 @@ class Tool:
         """JSON schema of the arguments object."""
         return self.signature.schema
 
+    @cached_property
     def schema(self) -> dict[str, Any]:
-        """The tool as an OpenAI function schema."""
+        """The tool as an OpenAI function schema, always the same object."""
         return {
             "type": "function",
             "function": {
