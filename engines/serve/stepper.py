@@ -150,12 +150,16 @@ class Stepper:
         self._mask(rows, logits, [i for i in constrained if rows[i].prompt.sampling.temperature > 0])
         tokens = self._draw(rows, logits)
         refused = [i for i in constrained if not self._accepts(rows[i], tokens[i])]
-        if refused:
-            again, part = [rows[i] for i in refused], logits[refused]
+        greedy = [i for i in refused if rows[i].prompt.sampling.temperature == 0]
+        if greedy:
+            again, part = [rows[i] for i in greedy], logits[greedy]
             self._mask(again, part, range(len(again)))
-            for i, row, token in zip(refused, again, self._draw(again, part), strict=True):
+            for i, token in zip(greedy, self._draw(again, part), strict=True):
                 tokens[i] = token
-                self._accepts(row, token)
+                if self._accepts(rows[i], token):
+                    refused.remove(i)
+        for i in refused:
+            self._fail(rows[i], GrammarError("the grammar refuses a token that its own mask allows"))
         self._hand_out(rows, tokens)
 
     def _hand_out(self, rows: list[Row], tokens: list[int]) -> None:
