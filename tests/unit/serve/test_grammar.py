@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from engines.errors import GrammarError
 from engines.serve.engine import Engine
 from engines.serve.grammar import Grammar
-from engines.serve.masks import GrammarCompiler
+from engines.serve.masks import GrammarCompiler, GrammarState
 from engines.serve.prompt import Prompt, Sampling
 from engines.serve.sampler import apply_mask
 from tests.unit.serve.fake_runtime import FakeRuntime
@@ -215,6 +215,18 @@ def test_states_of_one_grammar_are_independent(compiler):
     assert bits.any()
     assert not second.accept(EOS[0])
     assert second.accept(TOKENIZER.encode("user").ids[0])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_grammar_at_odds_with_itself_fails_only_its_row(start, compiler, monkeypatch, temperature):
+    engine = start(FakeRuntime(vocab_size=256), eos_token_ids=EOS, compiler=compiler)
+    monkeypatch.setattr(GrammarState, "accept", lambda *_: False)
+    sampling = Sampling(temperature)
+    odd = engine.submit(Prompt([1], 9, sampling, grammar=Grammar.choice(["low", "user"])))
+    even = engine.submit(Prompt([2], 9, sampling, ignore_eos=True))
+    with pytest.raises(GrammarError, match="mask"):
+        odd.wait(WAIT)
+    assert even.wait(WAIT).completion_tokens == 9
 
 
 async def test_a_slow_grammar_does_not_keep_others_waiting(start, compiler, monkeypatch):
