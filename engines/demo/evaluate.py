@@ -71,22 +71,20 @@ def _history(case: Case) -> list[Message]:
 def torch_complete(folder: Path) -> Complete:
     """Plain greedy decoding of a checkpoint, without a grammar."""
     from engines.demo import checkpoint, greedy
-    from engines.demo.tokens import END_TOKENS, Renderer
+    from engines.demo.tokens import Renderer
 
     model, tokenizer = checkpoint.load(folder)
     renderer = Renderer(tokenizer)
-    ends = {tokenizer.token_to_id(token) for token in END_TOKENS}
 
     def complete(conversations: list[list[Message]]) -> list[str]:
-        prompts = [renderer.ids(messages, TOOLS, add_generation_prompt=True) for messages in conversations]
+        prompts = [renderer.ids(messages, TOOLS, prompt=True) for messages in conversations]
         texts = [""] * len(prompts)
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
         for start in range(0, len(order), 64):
             chunk = order[start : start + 64]
-            for index, ids in zip(
-                chunk, greedy.complete(model, [prompts[i] for i in chunk], ends), strict=True
-            ):
-                texts[index] = tokenizer.decode([token for token in ids if token not in ends])
+            written = greedy.complete(model, [prompts[i] for i in chunk], renderer.ends)
+            for index, ids in zip(chunk, written, strict=True):
+                texts[index] = renderer.tokenizer.decode(ids)
         return texts
 
     return complete
