@@ -15,7 +15,8 @@ from engines.demo.tokens import CONFIG, END_TOKENS, TEMPLATE
 def save(folder: Path, model: Glm, tokenizer: Tokenizer) -> None:
     """Write config.json, generation_config.json, model.safetensors and the tokenizer's files."""
     folder.mkdir(parents=True, exist_ok=True)
-    ends = [tokenizer.token_to_id(token) for token in END_TOKENS]
+    vocabulary = tokenizer.get_vocab()
+    ends = [vocabulary[token] for token in END_TOKENS]
 
     def write(name: str, value: dict[str, object]) -> None:
         (folder / name).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
