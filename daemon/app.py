@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from aiokafka.errors import KafkaError
 
 from daemon.agent.agent import Agent
 from daemon.bundled import bundled_engine
+from daemon.errors import ConfigurationError
 from daemon.handler import Handler
 from daemon.kafka.consumer import Consumer
 from daemon.kafka.record import Outgoing
@@ -21,7 +23,6 @@ from daemon.settings import Settings
 from daemon.tools.executor import Executor
 from daemon.tools.loading import load_tools
 from engines.serve.engine import Engine
-from engines.tokenizer import Tokenizer
 
 log = structlog.get_logger("daemon")
 
@@ -47,13 +48,17 @@ class App:
         folder = await asyncio.to_thread(lambda: settings.engine.path or bundled_engine())
         engine = await asyncio.to_thread(self._load, folder)
         try:
+            if engine.tokenizer is None:
+                raise ConfigurationError(f"{folder} has no tokenizer; build from a checkpoint that has one.")
             metrics = Metrics(settings.instance, engine.manifest.name)
             agent = Agent(
                 engine,
-                Tokenizer.load(folder),
+                engine.tokenizer,
                 registry,
                 model=engine.manifest.name,
-                executor=Executor(),
+                executor=Executor(
+                    timeout=settings.tools.timeout_seconds, result_bytes=settings.tools.result_bytes
+                ),
                 max_rounds=settings.agent.max_rounds,
                 max_tokens=settings.agent.max_tokens,
                 system=settings.agent.system,
@@ -88,11 +93,16 @@ class App:
             )
             notify("READY=1")
             failure = await self._until_stopped(
-                consumer.run(), _raise_when(engine), self._report(metrics, consumer, refresh), self._keep_alive()
+                consumer.run(),
+                _raise_when(engine),
+                self._report(metrics, consumer, refresh),
+                self._keep_alive(),
             )
-            await self._shut_down(consumer)
+            await self._drain(consumer)
         finally:
+            await consumer.stop()
             await health.stop()
+        log.info("stopped")
         return 1 if failure else 0
 
     async def _until_stopped(self, *work: Coroutine[Any, Any, None]) -> BaseException | None:
@@ -109,8 +119,8 @@ class App:
             log.error("failed", error=str(failure), exc_info=failure)
         return failures[0] if failures else None
 
-    async def _shut_down(self, consumer: Consumer) -> None:
-        """Stop intake, let requests finish or hand them back, commit, leave the group. In this order."""
+    async def _drain(self, consumer: Consumer) -> None:
+        """Stop intake, let requests finish or hand them back, commit; a second signal cuts that short."""
         notify("STOPPING=1")
         log.info("draining", in_work=consumer.in_work)
         drain = asyncio.create_task(consumer.drain())
@@ -121,8 +131,6 @@ class App:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-        await consumer.stop()
-        log.info("stopped")
 
     async def _report(self, metrics: Metrics, consumer: Consumer, refresh: Any) -> None:
         kafka = self._settings.kafka
@@ -130,7 +138,11 @@ class App:
             await asyncio.sleep(self._settings.metrics.interval_seconds)
             refresh()
             value = metrics.snapshot().model_dump_json().encode()
-            await consumer.publish(Outgoing(kafka.metrics_topic, self._settings.instance.encode(), value))
+            try:
+                await consumer.publish(Outgoing(kafka.metrics_topic, self._settings.instance.encode(), value))
+            except KafkaError as error:
+                # Requests may well go on; if they do not, the consumer says so itself.
+                log.warning("metrics_not_published", error=str(error) or type(error).__name__)
 
     async def _keep_alive(self) -> None:
         interval = watchdog_seconds()
@@ -152,4 +164,5 @@ class App:
 
 
 async def _raise_when(engine: Engine) -> None:
-    await asyncio.wrap_future(engine.failed)
+    # Shielded: cancelling this waiter must not cancel the engine's own future.
+    await asyncio.shield(asyncio.wrap_future(engine.failed))

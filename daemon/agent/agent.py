@@ -9,30 +9,14 @@ from daemon.agent.job import Job
 from daemon.agent.record import Record
 from daemon.agent.speaker import Machine, Speaker
 from daemon.agent.tasks import Task, standard_tasks
-from daemon.errors import Cancelled, DeadlineExceeded, UnknownModel, UnknownTask
+from daemon.errors import UnknownModel, UnknownTask, status_of
 from daemon.tools.executor import Executor
 from daemon.tools.registry import Registry
 from engines.tokenizer import Tokenizer
-from schemas.errors import AutoGLMError, ErrorCode
+from schemas.errors import AutoGLMError
 from schemas.reply import Reply, Status
 
 log = structlog.get_logger(__name__)
-
-# What is wrong with the request, or with the moment, rather than with the work.
-_REJECTIONS = frozenset(
-    {
-        ErrorCode.INVALID_JSON,
-        ErrorCode.INVALID_REQUEST,
-        ErrorCode.PAYLOAD_TOO_LARGE,
-        ErrorCode.PROMPT_TOO_LONG,
-        ErrorCode.UNKNOWN_TASK,
-        ErrorCode.UNKNOWN_TOOL,
-        ErrorCode.UNKNOWN_MODEL,
-        ErrorCode.UNKNOWN_REPLY_TOPIC,
-        ErrorCode.UNSUPPORTED_SCHEMA,
-        ErrorCode.OVERLOADED,
-    }
-)
 
 
 class Agent:
@@ -110,12 +94,3 @@ class Agent:
                 **more,
             }
         )
-
-
-def status_of(error: AutoGLMError, started: bool = False) -> Status:
-    """The reply's status for an error; `rejected` when nothing was `started` and nothing will be."""
-    if isinstance(error, DeadlineExceeded):
-        return "expired"
-    if isinstance(error, Cancelled):
-        return "cancelled"
-    return "rejected" if error.code in _REJECTIONS and not started else "error"

@@ -54,7 +54,7 @@ class Chat:
         budget = job.request.max_tokens or self.max_tokens
         for round_ in range(self.max_rounds + 1):
             job.check()
-            turn = await self.speaker.say(
+            said = await self.speaker.say(
                 job,
                 record,
                 messages,
@@ -63,16 +63,16 @@ class Chat:
                 choice=choice,
                 shape=shape,
             )
-            if turn.cut:
-                return Conclusion(Message(role="assistant", content=turn.text), "length")
+            if said.cut:
+                return Conclusion(Message(role="assistant", content=said.text), "length")
             if record.intent is None:
-                record.intent = _intent(turn.output)
-            if isinstance(turn.output, Answer):
-                text = turn.output.text
+                record.intent = _intent(said.output)
+            if isinstance(said.output, Answer):
+                text = said.output.text
                 return Conclusion(Message(role="assistant", content=text), "stop", value_of(wanted, text))
             if round_ == self.max_rounds:
                 break
-            calls = turn.output
+            calls = said.output
             ids = [conversation.call_id(job.key, round_, index) for index in range(len(calls))]
             foreign = [pair for pair in zip(calls, ids, strict=True) if tools.tool(pair[0].name) is None]
             if foreign:

@@ -8,6 +8,8 @@ from daemon.agent.errors import UnsupportedSchema
 from engines.errors import GrammarError
 from engines.serve.grammar import Grammar
 from engines.tokenizer import Format, Shape
+from engines.tokenizer.formats import json_text
+from engines.tokenizer.identity import IdentityCache
 from schemas.request import (
     ChoiceFormat,
     JsonObjectFormat,
@@ -39,7 +41,7 @@ def value_of(wanted: ResponseFormat | None, text: str) -> Any:
         case None | TextFormat():
             return None
         case JsonObjectFormat() | JsonSchemaFormat():
-            return json.loads(text)
+            return json_text.loads(text)
         case _:
             return text
 
@@ -49,6 +51,7 @@ class Constraints:
 
     def __init__(self, format_: Format) -> None:
         self._format = format_
+        self._text_of = IdentityCache[str](json.dumps)
         self._cached = lru_cache(maxsize=64)(self._build)
 
     def grammar(
@@ -57,7 +60,7 @@ class Constraints:
         """None when everything is allowed. Raises UnsupportedSchema, ToolSchemaRefused."""
         if not tools and shape is None:
             return None
-        return self._cached(json.dumps(tools), choice, shape, parallel)
+        return self._cached(self._text_of(tools), choice, shape, parallel)
 
     def _build(self, tools_json: str, choice: str, shape: Shape | None, parallel: bool) -> Grammar:
         tools = json.loads(tools_json)

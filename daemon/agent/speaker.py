@@ -11,7 +11,7 @@ from daemon.agent.job import Job
 from daemon.agent.record import Record
 from daemon.errors import Cancelled, DeadlineExceeded
 from engines.serve.prompt import Chunk, Completion, Prompt, Sampling
-from engines.tokenizer import Output, Shape, Tokenizer
+from engines.tokenizer import Answer, Output, Shape, Tokenizer
 
 LONG_TEXT = 20_000  # characters; about 10 ms of rendering
 
@@ -33,7 +33,7 @@ class Machine(Protocol):
 
 
 @dataclass(frozen=True)
-class Turn:
+class Said:
     """What the model said. `cut` when the token limit ended it."""
 
     output: Output
@@ -56,7 +56,7 @@ class Speaker:
         tools: tuple[dict[str, Any], ...] = (),
         choice: str = "auto",
         shape: Shape | None = None,
-    ) -> Turn:
+    ) -> Said:
         """Generate one turn, streaming its answer.
 
         Raises Cancelled, DeadlineExceeded, what the engine raises, and what grammar or template refuse.
@@ -82,9 +82,13 @@ class Speaker:
             raise Cancelled
         if completion.finish_reason == "expired":
             raise DeadlineExceeded
-        text = self.tokenizer.decode(completion.token_ids, special=True)
-        output = self.tokenizer.format.parse(text, tools)
-        return Turn(output, self.tokenizer.format.visible(text), completion.finish_reason == "length")
+        turn = self.tokenizer.turn()
+        turn.push(completion.token_ids)
+        output = turn.output(tools)
+        if not tools and isinstance(output, list):
+            # Nothing was offered and no grammar kept the model from calling: it only reads like a call.
+            output = Answer(self.tokenizer.decode(completion.token_ids))
+        return Said(output, turn.visible, completion.finish_reason == "length")
 
     async def _render(
         self, messages: Sequence[dict[str, Any]], tools: tuple[dict[str, Any], ...]
@@ -96,10 +100,10 @@ class Speaker:
 
     async def _follow(self, job: Job, generation: Generation) -> Completion:
         if job.request.stream and job.emit is not None:
-            stream, text, shown = self.tokenizer.stream(special=True), "", 0
+            turn, shown = self.tokenizer.turn(), 0
             async for chunk in generation:
-                text += stream.push(chunk.token_ids)
-                visible = self.tokenizer.format.visible(text)
+                turn.push(chunk.token_ids)
+                visible = turn.visible
                 if len(visible) > shown:
                     await job.stream(content=visible[shown:])
                     shown = len(visible)

@@ -34,7 +34,7 @@ def select(request: Request, registry: Registry) -> Toolset:
     for entry in offered:
         if isinstance(entry, str):
             tool = registry.get(entry)
-            name, schema = entry, tool.schema()
+            name, schema = entry, tool.schema
             server[name] = tool
         else:
             name, schema = entry.function.name, entry.model_dump(exclude_none=True)

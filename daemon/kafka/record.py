@@ -1,7 +1,8 @@
 """Records as the rest of the daemon sees them: no client library, no broker."""
 
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -10,7 +11,8 @@ Headers = tuple[tuple[str, bytes | None], ...]
 class Incoming:
     """A request record. `timestamp` is the broker's, in milliseconds since 1970.
 
-    `attempt` starts at 1 and grows with every delivery that may repeat an earlier one.
+    `attempt` starts at 1 and grows with every delivery that may repeat an earlier one. `received`: when it
+    came to this process, in seconds of `time.monotonic`.
     """
 
     topic: str
@@ -21,6 +23,7 @@ class Incoming:
     headers: Headers
     timestamp: int
     attempt: int = 1
+    received: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def address(self) -> str:

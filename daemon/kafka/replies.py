@@ -2,6 +2,7 @@
 
 import json
 
+from daemon.errors import status_of
 from daemon.kafka.envelope import Envelope
 from daemon.kafka.record import Incoming, Outgoing
 from schemas.errors import AutoGLMError
@@ -24,7 +25,14 @@ def reply_record(record: Incoming, envelope: Envelope, topic: str, value: bytes)
     return Outgoing(topic, record.key, value, envelope.echo, envelope.reply_partition if same else None)
 
 
+def refusal(record: Incoming, envelope: Envelope, error: AutoGLMError) -> Reply:
+    """The terminal reply of a request that nothing was done for."""
+    return Reply(
+        id=request_id(record, envelope), status=status_of(error), error=error.body(), attempt=record.attempt
+    )
+
+
 def error_reply(record: Incoming, envelope: Envelope, topic: str, error: AutoGLMError) -> Outgoing:
-    """The terminal reply of a request that this room refuses."""
-    reply = Reply(id=request_id(record, envelope), status="error", error=error.body(), attempt=record.attempt)
+    """The same as a record for `topic`."""
+    reply = refusal(record, envelope, error)
     return reply_record(record, envelope, topic, reply.model_dump_json(exclude_none=True).encode())

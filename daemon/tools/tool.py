@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from daemon.tools.errors import ToolDeclarationError
@@ -13,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 ToolFunction = Callable[..., Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tool:
     """`timeout` in seconds per attempt, None for the executor's; `retries` after a failed attempt;
     `concurrency` calls at a time.
@@ -61,8 +62,9 @@ class Tool:
         """JSON schema of the arguments object."""
         return self.signature.schema
 
+    @cached_property
     def schema(self) -> dict[str, Any]:
-        """The tool as an OpenAI function schema."""
+        """The tool as an OpenAI function schema, always the same object."""
         return {
             "type": "function",
             "function": {

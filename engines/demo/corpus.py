@@ -53,26 +53,32 @@ class Corpus:
         lexicon = words()
         self.authors = [Author(language, "train", seed, lexicon) for language in LANGUAGES]
 
-    def tools(self) -> list[Message]:
-        """Half of the time all in the order of tools.json; else some of them, in any order."""
-        if self.rng.random() < 0.5:
+    def tools(self, stage: float) -> list[Message]:
+        """A few tools in any order at first (`stage` 0 to 1); in the end mostly all, as in tools.json."""
+        chance = self.rng.random()
+        if stage > 0.6 and chance < 0.6:
             return TOOLS
-        count = len(TOOLS) if self.rng.random() < 0.5 else self.rng.randint(0, len(TOOLS))
-        return self.rng.sample(TOOLS, count)
+        if stage > 0.6 and chance < 0.75:
+            return self.rng.sample(TOOLS, len(TOOLS))
+        return self.rng.sample(TOOLS, self.rng.randint(1, 3) if stage < 0.3 else self.rng.randint(0, 6))
 
-    def batches(self, rows: int, group: int = 12, several: float = 0.35) -> Iterator[Batch]:
-        """`group` batches of `rows` examples share tools, and are sorted by length to save padding."""
-        while True:
-            tools = self.tools()
+    def batches(self, steps: int, rows: int, group: int = 12) -> Iterator[Batch]:
+        """`steps` batches; each `group` of them shares tools, and is sorted by length to save padding.
+
+        The first third are short: twice the `rows`, one turn each, so that copying is learned soon.
+        """
+        for start in range(0, steps, group):
+            stage = start / steps
+            tools = self.tools(stage)
             names = [tool["function"]["name"] for tool in tools]
             system = self.rng.choice(_SYSTEMS) if self.rng.random() < 0.15 else None
-            examples = []
-            for row in range(rows * group):
-                author = self.authors[row % len(self.authors)]
-                examples.append(self.renderer.example(author.dialogue(names, several)))
+            several, size = (0.0, 2 * rows) if stage < 0.3 else (0.35, rows)
+            count = size * min(group, steps - start)
+            authors = (self.authors[row % len(self.authors)] for row in range(count))
+            examples = [self.renderer.example(author.dialogue(names, several)) for author in authors]
             examples.sort(key=lambda example: len(example[0]))
             prefix = self.renderer.prefix(tools, system)
-            batches = [Batch(prefix, examples[i : i + rows]) for i in range(0, len(examples), rows)]
+            batches = [Batch(prefix, examples[i : i + size]) for i in range(0, count, size)]
             self.rng.shuffle(batches)
             yield from batches
 

@@ -174,12 +174,19 @@ class Author:
         reply = fill(sentence, {key: str(value) for key, value in result.items()})
         return re.sub(r"([.。！!？?])[.。]$", r"\1", reply)
 
-    def any_request(self) -> Request:
-        """A request as users send them: mostly tools, some small talk, some nothing can serve."""
-        chance = self.rng.random()
-        if chance < 0.66:
-            return self.request(self.rng.choice([*TOOL_NAMES, "create_ticket"]))
-        return self.request(self.rng.choice(SMALL_TALK) if chance < 0.78 else "out_of_scope")
+    def any_request(self, tools: Sequence[str] = TOOL_NAMES) -> Request:
+        """A request as users send them: mostly for one of the tools, some small talk, some nothing can serve.
+
+        A tenth of the calls needs a tool that is not on offer, if there is such a tool.
+        """
+        rng, chance = self.rng, self.rng.random()
+        if chance < 0.68:
+            absent = [name for name in TOOL_NAMES if name not in tools]
+            names = absent if absent and (not tools or rng.random() < 0.1) else list(tools)
+            return self.request(
+                rng.choice([*names, *("create_ticket" for _ in range("create_ticket" in names))])
+            )
+        return self.request(rng.choice(SMALL_TALK) if chance < 0.8 else "out_of_scope")
 
     def dialogue(self, tools: Sequence[str] = TOOL_NAMES, several: float = 0.35) -> Dialogue:
         """One to four turns; with probability `several` more than one."""
@@ -187,5 +194,5 @@ class Author:
         turns = 1 + (rng.random() < several) + (rng.random() < several / 2) + (rng.random() < several / 4)
         for turn in range(turns):
             silent = turn < turns - 1 and rng.random() < 0.3
-            self.answer(dialogue, self.any_request(), tools, silent)
+            self.answer(dialogue, self.any_request(tools), tools, silent)
         return dialogue

@@ -7,6 +7,7 @@ system turn is the same for a whole batch: it runs once, and all rows attend to 
 import argparse
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -67,12 +68,12 @@ def schedule(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARM_UP) * (FLOOR + (1 - FLOOR) * cosine)
 
 
-def train(model: Glm, corpus: Corpus, steps: int, rows: int) -> None:
-    """Run `steps` updates of `rows` dialogues each, printing loss and speed."""
+def train(model: Glm, corpus: Corpus, steps: int, rows: int, keep: Callable[[], None]) -> None:
+    """Run `steps` updates of `rows` dialogues each, printing loss and speed; `keep` saves every 100 steps."""
     both = optimizers(model)
     schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: schedule(step, steps)) for one in both]
     began, seen, mean, accuracy = time.monotonic(), 0, 0.0, 0.0
-    for step, batch in zip(range(1, steps + 1), corpus.batches(rows), strict=False):
+    for step, batch in enumerate(corpus.batches(steps, rows), 1):
         value, right, count = loss(model, batch)
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -92,6 +93,8 @@ def train(model: Glm, corpus: Corpus, steps: int, rows: int) -> None:
                 flush=True,
             )
             mean = accuracy = 0.0
+        if step % 100 == 0 or step == steps:
+            keep()
 
 
 def main() -> None:
@@ -112,8 +115,8 @@ def main() -> None:
     config = Config(vocab_size=options.vocab_size, num_hidden_layers=options.layers)
     model = Glm(config)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    train(model, Corpus(tokens.Renderer(tokenizer), options.seed), options.steps, options.rows)
-    checkpoint.save(options.out, model, tokenizer)
+    corpus = Corpus(tokens.Renderer(tokenizer), options.seed)
+    train(model, corpus, options.steps, options.rows, lambda: checkpoint.save(options.out, model, tokenizer))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ async def put(
     requests: Iterable[tuple[bytes | None, bytes] | tuple[bytes | None, bytes, Headers]],
 ) -> None:
     """Write requests (key, value, headers) in order."""
-    async with AIOKafkaProducer(bootstrap_servers=address, acks="all", max_request_size=2**26) as producer:
+    async with AIOKafkaProducer(
+        bootstrap_servers=address, enable_idempotence=True, max_request_size=2**26
+    ) as producer:
         for key, value, *headers in requests:
             await producer.send(topic, value, key=key, headers=list(headers[0]) if headers else [])
         await producer.flush()
@@ -110,6 +112,12 @@ async def running(chosen: KafkaSettings, handler: Handler) -> AsyncIterator[Cons
     finally:
         await consumer.stop()
         await run
+
+
+async def opened(consumer: Consumer, partitions: int = 1) -> None:
+    """Returns when the consumer works on that many partitions."""
+    while consumer.partitions != partitions:  # noqa: ASYNC110  the test's timeout bounds it
+        await asyncio.sleep(0.02)
 
 
 def echo(chosen: KafkaSettings, seconds: float = 0.0) -> Handler:

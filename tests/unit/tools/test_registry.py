@@ -25,7 +25,7 @@ def test_a_decorated_function_is_a_tool_and_stays_a_function(registry):
     assert look("U1") == "U1"
     tool = registry.get("look")
     assert (tool.description, tool.timeout, tool.scopes) == ("Look up a customer.", 2.0, frozenset({"desk"}))
-    assert tool.schema()["function"]["parameters"]["required"] == ["user_id"]
+    assert tool.schema["function"]["parameters"]["required"] == ["user_id"]
     assert "look" in registry and len(registry) == 1 and list(registry) == [tool]
 
 
