@@ -73,3 +73,9 @@ class EngineTooLarge(AutoGLMError):
     """The KV caches do not fit into memory; load the engine with fewer rows or less capacity."""
 
     code: ClassVar[ErrorCode] = ErrorCode.CONFIGURATION
+
+
+class KernelError(AutoGLMError):
+    """The GPU kernels cannot be compiled; pip install nvidia-cuda-nvrtc of the driver's CUDA version."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.CONFIGURATION

@@ -1,7 +1,11 @@
-"""From logits to token ids, all rows of a step at once.
+"""From logits to token ids, all rows of a step at once: the specification of the GPU's kernel as well.
 
-Filters apply in this order: grammar mask, temperature, top-k, top-p. Top-p keeps the fewest likeliest
-tokens whose probabilities reach p; tokens that tie with the last one kept are kept too.
+Order: grammar mask and repetition penalty, temperature, top-k, top-p, min-p. Top-p keeps the fewest
+likeliest tokens whose probabilities reach p; tokens that tie with the last one kept are kept too.
+
+A token weighs 2**(log2(e) (logit - best) / temperature), in float32 and rounded down to a multiple of 2**-44.
+Everything after that is counted in integers, so that no order of adding and no batch changes a draw, and the
+kernel (engines/serve/kernels/sample.cu) draws the same tokens from the same logits.
 """
 
 from collections.abc import Sequence
@@ -9,20 +13,28 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.serve.philox import uniform
+from engines.serve.kernels.table import DRAW, LOG2_E, Table, choice_table
+from engines.serve.philox import random_bits
 from engines.serve.prompt import Sampling
 
 Logits = NDArray[np.float32]
+Bits = NDArray[np.int32]
+Weights = NDArray[np.float32]
+
+_UNIT_BITS = 44
+_LEAST = np.float32(-_UNIT_BITS - 1)  # exponents from here down weigh nothing
+_BLOCK = 1 << 16  # logits worked on at once, so that they stay in the cache
+# Of 2**f, |f| <= 1/2, from the highest power: Taylor, ln(2)**k / k!
+_COEFFICIENTS = np.array(
+    [1.54035304e-4, 1.33335581e-3, 9.61812911e-3, 5.55041087e-2, 2.40226507e-1, 6.93147181e-1, 1.0],
+    np.float32,
+)
 
 
-def apply_mask(logits: Logits, rows: Sequence[int], bits: NDArray[np.int32]) -> None:
+def apply_mask(logits: Logits, rows: Sequence[int], bits: Bits) -> None:
     """Set logits [n, V] of `rows` to -inf where `bits` [len(rows), ceil(V / 32)], lowest bit first, are 0."""
-    if not len(rows):
-        return
-    width = logits.shape[1]
-    allowed = np.unpackbits(bits.view(np.uint8), axis=1, count=width, bitorder="little").view(bool)
-    for row, keep in zip(rows, allowed, strict=True):
-        np.copyto(logits[row], -np.inf, where=~keep)
+    for row, allowed in zip(rows, bits, strict=True):
+        np.copyto(logits[row], -np.inf, where=~_unpack(allowed, logits.shape[1]))
 
 
 def sample(
@@ -30,41 +42,107 @@ def sample(
 ) -> NDArray[np.int64]:
     """One token id per row of logits [n, V]; -1 where the row's best logit is not finite.
 
-    seeds, positions: what each row's random number is made from, see philox.uniform.
+    seeds, positions: what each row's random number is made from, see philox.random_bits.
     """
-    best = logits.argmax(axis=1)
-    tokens = np.where(np.isfinite(logits[np.arange(len(best)), best]), best, -1)
-    drawn = [i for i, choice in enumerate(choices) if choice.temperature > 0 and tokens[i] >= 0]
-    if drawn:
-        keys = np.array([seeds[i] for i in drawn], np.uint64)
-        counters = np.array([positions[i] for i in drawn], np.uint64)
-        tokens[drawn] = _draw(logits[drawn], [choices[i] for i in drawn], uniform(keys, counters))
-    return tokens
+    return draw(logits, choice_table(choices, seeds, positions))["token"].astype(np.int64)
 
 
-def _draw(logits: Logits, choices: Sequence[Sampling], numbers: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Categorical draws by inverting the cumulative distribution at `numbers` [n]."""
-    temperatures = np.array([choice.temperature for choice in choices])[:, None]
-    # Subtracting first keeps a tiny temperature from overflowing.
-    scaled = (logits - logits.max(axis=1, keepdims=True)).astype(np.float64) / temperatures
-    weights = np.exp(scaled)
-    filtered = [i for i, choice in enumerate(choices) if choice.top_k or choice.top_p < 1]
-    if filtered:
-        part = weights[filtered]
-        part[part < _threshold(part, [choices[i] for i in filtered])] = 0
-        weights[filtered] = part
-    total = np.cumsum(weights, axis=1)
-    return np.asarray((total > (numbers * total[:, -1])[:, None]).argmax(axis=1), np.int64)
+def draw(logits: Logits, table: Table, allowed: Bits | None = None, seen: Bits | None = None) -> Table:
+    """One DRAW per CHOICE of `table`. logits [*, V]; allowed, seen [*, ceil(V / 32)], lowest bit first."""
+    draws = np.zeros(len(table), DRAW)
+    values = logits if _plain(table, len(logits)) else _processed(logits, table, allowed, seen)
+    at = np.arange(len(table))
+    tokens = values.argmax(axis=1)
+    tokens = np.where(np.isfinite(values[at, tokens]), tokens, -1)
+    drawn = np.flatnonzero((table["scale"] > 0) & (tokens >= 0))
+    some = max(1, _BLOCK // logits.shape[1])
+    for part in np.split(drawn, range(some, len(drawn), some)) if len(drawn) else ():
+        tokens[part] = _draw(values[part], table[part])
+    draws["token"] = tokens
+    measured = np.flatnonzero((table["measured"] != 0) & (tokens >= 0))
+    if len(measured):
+        raw = logits[table["logits"][measured]]
+        draws["best"][measured] = best = np.fmax.reduce(raw, axis=1)
+        draws["chosen"][measured] = raw[np.arange(len(measured)), tokens[measured]]
+        draws["total"][measured] = _weights(raw, best, np.full(len(raw), LOG2_E)).sum(axis=1, dtype=np.int64)
+    return draws
 
 
-def _threshold(weights: NDArray[np.float64], choices: Sequence[Sampling]) -> NDArray[np.float64]:
-    """The smallest weight that top-k and top-p keep, per row [n, 1]."""
-    width = weights.shape[1]
-    ordered = -np.sort(-weights, axis=1)
-    kept = np.array([min(choice.top_k or width, width) for choice in choices])
-    ordered[np.arange(width) >= kept[:, None]] = 0
-    total = np.cumsum(ordered, axis=1)
-    shares = np.array([choice.top_p for choice in choices])
-    last = (total >= (shares * total[:, -1])[:, None]).argmax(axis=1)
-    last = np.where(shares < 1, last, kept - 1)
-    return np.asarray(ordered[np.arange(len(choices)), last][:, None], np.float64)
+def _plain(table: Table, rows: int) -> bool:
+    """Whether the table's rows are the logits' rows as they are."""
+    return (
+        len(table) == rows
+        and bool((table["logits"] == np.arange(rows)).all())
+        and bool((table["allowed"] < 0).all() and (table["seen"] < 0).all())
+    )
+
+
+def _processed(logits: Logits, table: Table, allowed: Bits | None, seen: Bits | None) -> Logits:
+    """A copy of the rows' logits after penalty and mask."""
+    values: Logits = logits[table["logits"]]
+    width = logits.shape[1]
+    for i in np.flatnonzero(table["seen"] >= 0):
+        assert seen is not None
+        row, penalty = values[i], table["penalty"][i]
+        again = np.flatnonzero(_unpack(seen[table["seen"][i]], width))
+        row[again] = np.where(row[again] > 0, row[again] / penalty, row[again] * penalty)
+    for i in np.flatnonzero(table["allowed"] >= 0):
+        assert allowed is not None
+        np.copyto(values[i], -np.inf, where=~_unpack(allowed[table["allowed"][i]], width))
+    return values
+
+
+def _unpack(bits: Bits, width: int) -> NDArray[np.bool_]:
+    return np.unpackbits(bits.view(np.uint8), count=width, bitorder="little").view(bool)
+
+
+def _weights(values: Logits, best: Logits, scales: NDArray[np.float32]) -> Weights:
+    """[n, V] for values [n, V], best [n] and scales [n]: whole numbers of 24 significant bits."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        t = values - best[:, None]
+        t *= scales[:, None]
+    np.fmax(t, _LEAST, out=t)
+    whole = np.rint(t)
+    t -= whole
+    p: Weights = t * _COEFFICIENTS[0]
+    for coefficient in _COEFFICIENTS[1:-1]:
+        p += coefficient
+        p *= t
+    p += _COEFFICIENTS[-1]
+    whole += np.float32(_UNIT_BITS + 127)
+    power = whole.astype(np.int32)
+    power <<= 23
+    p *= power.view(np.float32)
+    np.floor(p, out=p)
+    return p
+
+
+def _draw(values: Logits, table: Table) -> list[int]:
+    """Categorical draws by inverting the running total at each row's random share of it."""
+    weights = _weights(values, values.max(axis=1), table["scale"])
+    shares = random_bits(table["seed"], table["position"]).tolist()
+    return [_pick(row, choice, share) for row, choice, share in zip(weights, table, shares, strict=True)]
+
+
+def _pick(weights: Weights, choice: np.void, share: int) -> int:
+    """One row [V]: the first token whose running total of kept weights passes share / 2**64 of them all."""
+    least = _smallest_kept(weights, choice)
+    kept = np.flatnonzero(weights >= least) if least > 0 else None
+    running = np.cumsum((weights if kept is None else weights[kept]).astype(np.int64))
+    at = int(running.searchsorted(share * int(running[-1]) >> 64, side="right"))
+    return at if kept is None else int(kept[at])
+
+
+def _smallest_kept(weights: Weights, choice: np.void) -> float:
+    """The smallest weight that top-k, top-p and min-p keep."""
+    width, count, share = len(weights), int(choice["top_k"]), int(choice["top_p"])
+    least, best = float(choice["min_weight"]), weights
+    if 0 < count < width:
+        best = np.partition(weights, width - count)[width - count :]
+        least = max(least, float(best.min()))
+    if share:
+        ordered = np.sort(best)[::-1].astype(np.int64)
+        running = np.cumsum(ordered)
+        needed = -(-share * int(running[-1]) >> 64)
+        least = max(least, float(ordered[running.searchsorted(needed)]))
+    return least
