@@ -4,9 +4,10 @@ from pathlib import Path
 
 import engines.demo
 from daemon.settings import cache_folder
+from engines.manifest import Precision
 
 CHECKPOINT = Path(engines.demo.__path__[0]) / "model"
-PRECISION = "fp32"
+PRECISION: Precision = "fp32"
 
 
 def bundled_engine() -> Path:

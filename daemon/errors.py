@@ -1,6 +1,23 @@
 """What the daemon refuses or fails at. The docstring is the default message and names the remedy."""
 
 from schemas.errors import AutoGLMError, ErrorCode
+from schemas.reply import Status
+
+# What is wrong with the request, or with the moment, rather than with the work.
+_REJECTIONS = frozenset(
+    {
+        ErrorCode.INVALID_JSON,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.PAYLOAD_TOO_LARGE,
+        ErrorCode.PROMPT_TOO_LONG,
+        ErrorCode.UNKNOWN_TASK,
+        ErrorCode.UNKNOWN_TOOL,
+        ErrorCode.UNKNOWN_MODEL,
+        ErrorCode.UNKNOWN_REPLY_TOPIC,
+        ErrorCode.UNSUPPORTED_SCHEMA,
+        ErrorCode.OVERLOADED,
+    }
+)
 
 
 class ConfigurationError(AutoGLMError):
@@ -77,3 +94,12 @@ class TooManyRounds(AutoGLMError):
 
 class PrerequisiteMissing(ConfigurationError):
     """Something this machine needs is missing."""
+
+
+def status_of(error: AutoGLMError, started: bool = False) -> Status:
+    """The reply's status for an error; `rejected` when nothing was `started` and nothing will be."""
+    if isinstance(error, DeadlineExceeded):
+        return "expired"
+    if isinstance(error, Cancelled):
+        return "cancelled"
+    return "rejected" if error.code in _REJECTIONS and not started else "error"

@@ -20,3 +20,7 @@ class LaneFenced(AutoGLMError):
     """Another process owns this partition now; what was in flight here is its work from now on."""
 
     retryable = True
+
+
+class HandlerFailed(AutoGLMError):
+    """The daemon failed at this request and stops; its log has the details."""

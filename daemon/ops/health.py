@@ -1,6 +1,6 @@
 """The daemon's HTTP side door: /metrics for Prometheus, /livez and /readyz for whoever restarts or routes."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -53,9 +53,9 @@ class HealthServer:
         )
 
     @staticmethod
-    def _answer(check: Callable[[], str | None]) -> Callable[[web.Request], "web.Response"]:
+    def _answer(check: Callable[[], str | None]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answer(_: web.Request) -> web.Response:
             problem = check()
             return web.Response(text=(problem or "ok") + "\n", status=503 if problem else 200)
 
-        return answer  # type: ignore[return-value]
+        return answer

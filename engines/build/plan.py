@@ -12,6 +12,8 @@ from engines.manifest import Plan, Profile
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 _REMEDY = "pip install tensorrt-cu13 or, for GeForce and RTX GPUs, tensorrt-rtx-cu13"
 
+_TICKS = 100
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -68,16 +70,19 @@ def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progres
     _target(trt, config, options.capabilities)
     for profile in options.profiles():
         config.add_optimization_profile(_shapes(builder, network, profile))
-    cache = config.create_timing_cache(_read(options.timing_cache))
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    # TensorRT-RTX times nothing while it builds (it tunes on the target, into the machine's runtime cache).
+    timings = options.timing_cache if trt.__name__ == "tensorrt" else None
+    if timings:
+        cache = config.create_timing_cache(timings.read_bytes() if timings.is_file() else b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BuildError(f"TensorRT cannot compile the graph: {logger.last or 'no reason given'}")
     with out.open("wb") as file:
         file.write(plan)
-    if options.timing_cache:
-        options.timing_cache.parent.mkdir(parents=True, exist_ok=True)
-        options.timing_cache.write_bytes(config.get_timing_cache().serialize())
+    if timings:
+        timings.parent.mkdir(parents=True, exist_ok=True)
+        timings.write_bytes(config.get_timing_cache().serialize())
     return Plan(
         file=out.name,
         flavour=trt.__name__,
@@ -86,10 +91,6 @@ def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progres
         capacity=options.capacity,
         profiles=options.profiles(),
     )
-
-
-def _read(path: Path | None) -> bytes:
-    return path.read_bytes() if path and path.is_file() else b""
 
 
 def _target(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:
@@ -142,22 +143,35 @@ def _logger(trt: Any) -> Any:
 
 def _monitor(trt: Any, progress: Progress) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Reports outermost phases; the inner ones come and go too fast to read."""
+        """Folds TensorRT's nested phases into one fraction of the whole."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
+            self.done: dict[str, int] = {}
             self.steps: dict[str, int] = {}
+            self.said = -1
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
-            if parent is None:
-                self.steps[name] = steps
+            self.steps[name], self.done[name] = max(steps, 1), 0
 
         def step_complete(self, name: str, step: int) -> bool:
-            if name in self.steps:
-                progress(f"tensorrt: {name}", step + 1, self.steps[name])
+            if name in self.done:
+                self.done[name] = step + 1
+                share, fraction = 1.0, 0.0
+                for phase, steps in self.steps.items():
+                    share /= steps
+                    fraction += share * self.done[phase]
+                self.say(min(round(fraction * _TICKS), _TICKS - 1))
             return True
 
         def phase_finish(self, name: str) -> None:
             self.steps.pop(name, None)
+            if not self.steps:
+                self.say(_TICKS)
+
+        def say(self, ticks: int) -> None:
+            if ticks > self.said:
+                self.said = ticks
+                progress("TensorRT plan", ticks, _TICKS)
 
     return Monitor()

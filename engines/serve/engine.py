@@ -35,6 +35,7 @@ from engines.serve.runtime.contract import Runtime
 from engines.serve.runtime.ort import OrtRuntime
 from engines.serve.stats import EngineStats
 from engines.serve.stepper import Stepper
+from engines.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +56,12 @@ class Engine:
         compiler: GrammarCompiler | None = None,
         costs: StepCosts | None = None,
         queue_limit: int = 1024,
-        manifest: Manifest | None = None,
     ) -> None:
         self._runtime, self._compiler = runtime, compiler
         self._rows_at_once = runtime.slots if rows is None else rows
         self._queue_limit = queue_limit
-        self.manifest = manifest
+        self._manifest: Manifest | None = None
+        self.tokenizer: Tokenizer | None = None
         self._eos = frozenset(eos_token_ids)
         self._stepper = Stepper(runtime, self._rows_at_once, costs or StepCosts(), self._forget)
         self._numbers = count()
@@ -90,16 +91,18 @@ class Engine:
 
         slots: rows that may run at once; capacity: tokens per row; None chooses by free memory.
         stall: seconds a prefill may keep decoding rows waiting.
-        Raises EngineFolderError, EngineTooLarge, GrammarError.
+        Without a tokenizer.json, `tokenizer` is None and grammars are refused.
+        Raises EngineFolderError, EngineTooLarge, TokenizerMissing, GrammarError.
         """
         manifest = Manifest.load(folder)
         plan = CachePlan.fit(manifest, psutil.virtual_memory().available, slots, capacity)
-        compiler = None
+        tokenizer, compiler = None, None
         if manifest.tokenizer_sha256 is not None:
-            compiler = GrammarCompiler.load(
-                folder / "tokenizer.json", manifest.sizes.vocab_size, manifest.eos_token_ids
+            tokenizer = Tokenizer.load(folder)
+            compiler = GrammarCompiler.over(
+                tokenizer.definition, manifest.sizes.vocab_size, manifest.eos_token_ids
             )
-        return cls(
+        engine = cls(
             OrtRuntime.open(
                 folder,
                 manifest,
@@ -113,8 +116,17 @@ class Engine:
             compiler=compiler,
             costs=StepCosts(stall=stall),
             queue_limit=queue_limit,
-            manifest=manifest,
         )
+        engine._manifest, engine.tokenizer = manifest, tokenizer
+        engine._stepper.warm_up()
+        return engine
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the engine folder says; only a loaded engine has one."""
+        if self._manifest is None:
+            raise AttributeError("this engine was not loaded from a folder")
+        return self._manifest
 
     def start(self) -> None:
         self._thread.start()
@@ -135,7 +147,7 @@ class Engine:
         row = self._row(prompt)
         with self._condition:
             if self._error is not None or self._closing:
-                raise self._error or EngineClosed()
+                raise _again(self._error or EngineClosed())
             if len(self._open) >= self._rows_at_once + self._queue_limit:
                 raise EngineBusy(f"{len(self._open)} requests are waiting already; send this one later")
             self._open[row.generation] = row
@@ -247,13 +259,20 @@ class Engine:
             self._error = error
             generations, self._open = list(self._open), {}
         for generation in generations:
-            generation.finish(error)
+            generation.finish(_again(error))
         notify(generations)
         self._runtime.close()
         if isinstance(error, EngineClosed):
             self.failed.set_result(None)
         else:
             self.failed.set_exception(error)
+
+
+def _again(error: EngineFailed) -> EngineFailed:
+    """A fresh copy for each who gets it: an exception keeps the traceback of everybody who raised it."""
+    copy = type(error)(str(error))
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

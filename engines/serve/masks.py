@@ -3,7 +3,6 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Self
 
 from llguidance import LLMatcher, LLTokenizer
@@ -66,15 +65,15 @@ class GrammarCompiler:
         self._lock = threading.Lock()
 
     @classmethod
-    def load(
-        cls, tokenizer_json: Path, vocab_size: int, eos_token_ids: Sequence[int], size: int = 256
-    ) -> Self:
-        """Read a tokenizer.json; `vocab_size` is the model's, which may be larger. Raises GrammarError."""
+    def over(cls, definition: str, vocab_size: int, eos_token_ids: Sequence[int]) -> Self:
+        """definition: text of a tokenizer.json; vocab_size: the model's, which may be larger.
+
+        Raises GrammarError.
+        """
         try:
-            text = tokenizer_json.read_text(encoding="utf-8")
-            tokenizer = LLTokenizer(text, n_vocab=vocab_size, eos_token=list(eos_token_ids) or None)
-        except (OSError, ValueError) as error:
-            raise GrammarError(f"{tokenizer_json}: {error}; grammars need a usable tokenizer.json") from error
+            tokenizer = LLTokenizer(definition, n_vocab=vocab_size, eos_token=list(eos_token_ids) or None)
+        except ValueError as error:
+            raise GrammarError(f"no grammar can be followed with this tokenizer.json: {error}") from error
         return cls(tokenizer)
 
     def ready(self, grammar: Grammar) -> GrammarState | None:

@@ -24,6 +24,8 @@ Weights = NDArray[np.float32]
 _UNIT_BITS = 44
 _LEAST = np.float32(-_UNIT_BITS - 1)  # exponents from here down weigh nothing
 _BLOCK = 1 << 16  # logits worked on at once, so that they stay in the cache
+_SPAN = 64  # weights summed at once
+_FEW = 256  # weights sorted at first
 # Of 2**f, |f| <= 1/2, from the highest power: Taylor, ln(2)**k / k!
 _COEFFICIENTS = np.array(
     [1.54035304e-4, 1.33335581e-3, 9.61812911e-3, 5.55041087e-2, 2.40226507e-1, 6.93147181e-1, 1.0],
@@ -127,10 +129,23 @@ def _draw(values: Logits, table: Table) -> list[int]:
 def _pick(weights: Weights, choice: np.void, share: int) -> int:
     """One row [V]: the first token whose running total of kept weights passes share / 2**64 of them all."""
     least = _smallest_kept(weights, choice)
-    kept = np.flatnonzero(weights >= least) if least > 0 else None
-    running = np.cumsum((weights if kept is None else weights[kept]).astype(np.int64))
-    at = int(running.searchsorted(share * int(running[-1]) >> 64, side="right"))
-    return at if kept is None else int(kept[at])
+    if least > 0:
+        kept = np.flatnonzero(weights >= least)
+        return int(kept[_first(weights[kept], share)])
+    return _first(weights, share)
+
+
+def _first(weights: Weights, share: int) -> int:
+    """Index at which the running total first passes share / 2**64 of the whole: by blocks, then inside one."""
+    cut = len(weights) // _SPAN * _SPAN
+    sums = np.add.reduce(weights[:cut].reshape(-1, _SPAN), axis=1, dtype=np.float64)  # exact: below 2**53
+    running = np.cumsum(np.append(sums, np.add.reduce(weights[cut:], dtype=np.float64)).astype(np.int64))
+    target = share * int(running[-1]) >> 64
+    block = int(running.searchsorted(target, side="right"))
+    begin = block * _SPAN
+    inside = np.cumsum(weights[begin : begin + _SPAN].astype(np.int64))
+    before = int(running[block - 1]) if block else 0
+    return begin + int(inside.searchsorted(target - before, side="right"))
 
 
 def _smallest_kept(weights: Weights, choice: np.void) -> float:
@@ -141,8 +156,13 @@ def _smallest_kept(weights: Weights, choice: np.void) -> float:
         best = np.partition(weights, width - count)[width - count :]
         least = max(least, float(best.min()))
     if share:
-        ordered = np.sort(best)[::-1].astype(np.int64)
-        running = np.cumsum(ordered)
-        needed = -(-share * int(running[-1]) >> 64)
+        total = int(np.add.reduce(best.astype(np.int64)))
+        needed = -(-share * total >> 64)
+        few = min(_FEW, len(best))
+        for size in (few, len(best)):  # the likeliest few nearly always hold enough; sorting all is slow
+            ordered = np.sort(np.partition(best, len(best) - size)[len(best) - size :])[::-1].astype(np.int64)
+            running = np.cumsum(ordered)
+            if running[-1] >= needed:
+                break
         least = max(least, float(ordered[running.searchsorted(needed)]))
     return least

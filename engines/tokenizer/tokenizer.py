@@ -10,10 +10,14 @@ import tokenizers
 
 from engines.tokenizer.errors import TemplateMissing, TokenizerMissing
 from engines.tokenizer.formats import choose
+from engines.tokenizer.identity import IdentityCache
 from engines.tokenizer.shield import Shield
 from engines.tokenizer.stream import TextStream
 from engines.tokenizer.template import Template
+from engines.tokenizer.turn import Turn
 from engines.tokenizer.vocabulary import token_bytes
+
+_CACHED_CHARACTERS = 20_000
 
 
 class Tokenizer:
@@ -48,7 +52,9 @@ class Tokenizer:
             parsed, vocabulary, {index: token.content for index, token in added.items()}
         )
         self._shield = Shield(self.added_tokens)
-        self._encode = lru_cache(maxsize=2048)(self._encode_uncached)
+        self._literals = {index: literal for literal, index in self.added_tokens.items()}
+        self._raised_tools = IdentityCache[list[Any]](self._shield.raise_)
+        self._encode = lru_cache(maxsize=256)(self._encode_uncached)
         self._config = config
         source = template if template is not None else _template_of(config)
         self.template = Template(source) if source is not None else None
@@ -76,7 +82,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text: literals of special tokens in it are spelled out, never special ids."""
-        return list(self._encode(text))
+        return list(self._encode_uncached(text))
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """Text of `ids`; special tokens are left out unless `special`. Broken UTF-8 becomes U+FFFD."""
@@ -90,6 +96,10 @@ class Tokenizer:
         hidden = self.special_ids
         return TextStream(lambda index: b"" if index in hidden else self.bytes_of(index))
 
+    def turn(self) -> Turn:
+        """A reader for what the model writes after a prompt of `render`."""
+        return Turn(self.format, self._shield, self.bytes_of, self._literals)
+
     def bytes_of(self, index: int) -> bytes:
         """The bytes of one token; empty for the padding ids that a model may have beyond the vocabulary."""
         return self._bytes[index] if 0 <= index < len(self._bytes) else b""
@@ -102,14 +112,17 @@ class Tokenizer:
     ) -> list[int]:
         """Prompt of a conversation in OpenAI form, with OpenAI function schemas as `tools`.
 
-        Only the template's own text yields special tokens. Raises TemplateMissing, MessagesRefused.
+        Only the template's own text yields special tokens. The schemas must not be changed afterwards: what
+        is made of them is kept for the next prompt. Raises TemplateMissing, MessagesRefused.
         """
         ids: list[int] = []
         for is_literal, text in self._shield.split(self._rendered(messages, tools, add_generation_prompt)):
             if is_literal:
                 ids.append(self.added_tokens[text])
             else:
-                ids.extend(self._encode(text))
+                # System prompt and tool list are the same most of the time; long texts never are.
+                encode = self._encode if len(text) <= _CACHED_CHARACTERS else self._encode_uncached
+                ids.extend(encode(text))
         return ids
 
     def render_text(
@@ -130,7 +143,7 @@ class Tokenizer:
         adapted = self.format.adapt(messages, shown, self.template)
         return self.template.render(
             messages=self._shield.raise_(adapted),
-            tools=self._shield.raise_(shown),
+            tools=self._raised_tools(shown) if shown else None,
             add_generation_prompt=prompt,
             # GLM-4.5 and later think aloud unless told not to; a reply has no room for thoughts.
             enable_thinking=False,

@@ -1,12 +1,13 @@
 """Engine throughput: how much of the bare graph's speed is left after scheduling, sampling and grammars.
 
-usage: python -m tests.bench.bench_engine [--precision fp32|int8|int4] [--edge] [--seconds N]
+usage: python -m tests.bench.bench_engine [--precision fp32|int8|int4] [--edge] [--rows 1,64] [--threads N]
 """
 
 import argparse
 import tempfile
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from engines.build import build
 from engines.manifest import Manifest
 from engines.serve.engine import Engine
 from engines.serve.grammar import Grammar
+from engines.serve.masks import GrammarCompiler, GrammarState
 from engines.serve.prompt import Prompt
 from engines.serve.runtime.ort import OrtRuntime
 from tests.bench.random_model import BUNDLED, EDGE, write_checkpoint, write_tokenizer
@@ -65,17 +67,40 @@ def driven(folder: Path, rows: int, threads: int | None, grammar: Grammar | None
     seconds, after = time.perf_counter() - began, engine.stats()
     engine.close()
     steps = after.decode_steps - before.decode_steps
-    model = after.decode_seconds - before.decode_seconds
-    prefill = after.prefill_seconds - before.prefill_seconds
+    model = after.decode_seconds - before.decode_seconds + after.prefill_seconds - before.prefill_seconds
     tokens = sum(completion.completion_tokens for completion in completions)
     return {
+        "requests/s": len(prompts) / seconds,
         "tokens/s": tokens / seconds,
-        "decode tokens/s": (after.decode_rows - before.decode_rows) / model,
-        "own ms/step": (after.step_seconds - before.step_seconds - model - prefill) / steps * 1e3,
-        "mask ms/step": (after.mask_seconds - before.mask_seconds) / steps * 1e3,
+        "own ms/step": (after.step_seconds - before.step_seconds - model) / steps * 1e3,
+        "steps/request": (after.decode_rows - before.decode_rows) / len(prompts),
         "forced %": 100 * (after.tokens_forced - before.tokens_forced) / tokens,
-        "steps saved %": 100 * (after.decode_steps_saved - before.decode_steps_saved) / tokens,
     }
+
+
+def masks(folder: Path, rows: int = 16, walks: int = 20) -> tuple[float, float]:
+    """p50 and p99 of the seconds that the masks of `rows` answers take, over random answers."""
+    manifest = Manifest.load(folder)
+    definition = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    compiler = GrammarCompiler.over(definition, manifest.sizes.vocab_size, manifest.eos_token_ids)
+    bits = np.zeros((rows, -(-manifest.sizes.vocab_size // 32)), np.int32)
+    rng, seconds = np.random.default_rng(0), list[float]()
+    for _ in range(walks):
+        states = [compiler.compile(Grammar.json_schema(CALL)) for _ in range(rows)]
+        for _ in range(30):
+            for state in states:
+                state.follow()
+            states = [state for state in states if not state.complete]
+            if len(states) < rows:
+                break
+            began = time.perf_counter()
+            for row, state in zip(bits, states, strict=True):
+                state.fill(row.ctypes.data, row.nbytes)
+            seconds.append(time.perf_counter() - began)
+            for row, state in zip(bits, states, strict=True):
+                allowed = np.flatnonzero(np.unpackbits(row.view(np.uint8), bitorder="little"))
+                state.accept(int(rng.choice(allowed)))
+    return float(np.percentile(seconds, 50)), float(np.percentile(seconds, 99))
 
 
 def main() -> None:
@@ -91,14 +116,25 @@ def main() -> None:
         write_checkpoint(checkpoint, shape)
         write_tokenizer(checkpoint, shape.vocab_size)
         build(checkpoint, folder, precision=options.precision)
-        grammar = Grammar.json_schema(CALL)
+        p50, p99 = masks(folder)
+        print(f"masks of 16 rows: p50 {p50 * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms")
         for rows in map(int, options.rows.split(",")):
-            ceiling = bare(folder, rows, options.threads)
-            print(f"{rows} rows: bare decode {ceiling:,.0f} tokens/s")
-            for label, with_grammar in (("free text", None), ("JSON schema", grammar)):
-                figures = driven(folder, rows, options.threads, with_grammar)
-                line = "  ".join(f"{name} {value:,.2f}" for name, value in figures.items())
-                print(f"  {label:12}{figures['tokens/s'] / ceiling:5.2f} of it  {line}")
+            report(folder, rows, options.threads)
+
+
+def report(folder: Path, rows: int, threads: int | None) -> None:
+    """One batch size: free text against the bare graph, grammars against themselves without forced tokens."""
+    ceiling, grammar = bare(folder, rows, threads), Grammar.json_schema(CALL)
+    free = driven(folder, rows, threads, None)
+    forced = driven(folder, rows, threads, grammar)
+    with patch.object(GrammarState, "follow", lambda _: []):
+        plain = driven(folder, rows, threads, grammar)
+    print(f"{rows} rows")
+    for label, base, figures in (
+        (f"{free['tokens/s'] / ceiling:.2f} of the bare graph", "free text", free),
+        (f"{forced['requests/s'] / plain['requests/s']:.2f} of unforced", "JSON schema", forced),
+    ):
+        print(f"  {base:12} {label:26}" + "  ".join(f"{name} {v:,.2f}" for name, v in figures.items()))
 
 
 if __name__ == "__main__":

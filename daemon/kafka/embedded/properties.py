@@ -28,7 +28,7 @@ def server_properties(data: Path, port: int, controller_port: int, extra: Mappin
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
         # After a crash the node is let in again only when its former session has run out.
-        "broker.session.timeout.ms": "2000",
+        "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "400",
         # The first member need not wait for others, and a crashed one may be replaced soon.
         "group.initial.rebalance.delay.ms": "0",

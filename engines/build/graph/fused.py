@@ -11,8 +11,8 @@ from engines.build.graph.dialect import Dialect
 from engines.build.graph.fused_experts import INT8_ACTIVATIONS, mix
 from engines.build.heads import rotary_tables
 from engines.build.parameters import Linear, Mixture
-from engines.build.quantize import pack
-from engines.build.recipe import Format, Role
+from engines.build.quantize import Format, pack
+from engines.build.recipe import Role
 from engines.build.weights import Matrix, Vector
 
 

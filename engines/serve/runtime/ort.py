@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,9 +10,10 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from engines.manifest import Manifest
+from engines.manifest import Dialect, Manifest
 from engines.serve.runtime.contract import Logits, Tokens
 
+_CALL_TOKENS = 16  # a call costs about as much as this many tokens more, from 1 M to 1.5 B parameters
 _INT8_ACTIVATIONS = "4"  # of MatMulNBits: integer dot products, activations rounded per block
 
 
@@ -35,7 +37,7 @@ class OrtRuntime:
         self.slots, self.capacity, self.vocab_size = slots, capacity, vocab_size
         self._writes_padding = writes_padding
         self._session = onnxruntime.InferenceSession(
-            graph, _options(threads, spinning), providers=["CPUExecutionProvider"]
+            str(graph), _options(threads, spinning), providers=["CPUExecutionProvider"]
         )
         wanted = {value.name for value in self._session.get_inputs()}
         self._caches: dict[str, NDArray[np.float32]] = {}
@@ -50,39 +52,57 @@ class OrtRuntime:
         self._bindings: dict[tuple[int, int], Any] = {}
 
     @classmethod
-    def open(cls, folder: Path, manifest: Manifest, *, slots: int, capacity: int, **options: Any) -> Self:
-        """Load the engine folder's graph in the manifest's dialect."""
+    def open(
+        cls,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        slots: int,
+        capacity: int,
+        dialect: Dialect | None = None,
+        threads: int | None = None,
+        spinning: bool = False,
+    ) -> Self:
+        """Load the engine folder's graph, by default in the manifest's own dialect."""
+        dialect = dialect or manifest.dialect
         return cls(
-            folder / manifest.graphs[manifest.dialect],
+            folder / manifest.graphs[dialect],
             cache_shapes=[(manifest.sizes.kv_heads, manifest.sizes.head_dim)] * manifest.sizes.layers,
             vocab_size=manifest.sizes.vocab_size,
             slots=slots,
             capacity=capacity,
-            writes_padding=manifest.dialect == "standard",
-            **options,
+            threads=threads,
+            spinning=spinning,
+            writes_padding=dialect == "standard",
         )
 
     def prefill(self, slots: range, tokens: Sequence[Tokens], starts: Tokens) -> Logits:
         lengths = np.array([len(ids) for ids in tokens], np.int64)
-        width = int(lengths.max())
-        if len(slots) > 1 and self._split(lengths, starts, width):
-            return np.concatenate(
-                [
-                    self.prefill(slots[i : i + 1], tokens[i : i + 1], starts[i : i + 1]).copy()
-                    for i in range(len(slots))
-                ]
+        for group in groups(lengths.tolist(), _CALL_TOKENS):
+            self._prefill(
+                slots.start + group.start, tokens[group.start : group.stop], starts[group], lengths[group]
             )
+        return self._logits[slots.start : slots.stop, 0]
+
+    def _prefill(self, first: int, tokens: Sequence[Tokens], starts: Tokens, lengths: Tokens) -> None:
+        width = int(lengths.max())
+        if self._writes_padding and len(tokens) > 1 and int(starts.max()) + width > self.capacity:
+            for i in range(len(tokens)):
+                one = slice(i, i + 1)
+                self._prefill(first + i, tokens[i : i + 1], starts[one], lengths[one])
+            return
         padded = np.zeros((len(tokens), width), np.int64)
         for row, ids in zip(padded, tokens, strict=True):
             row[: len(ids)] = ids
         # Padding needs a position inside the tables; which one does not matter.
         positions = np.minimum(starts[:, None] + np.arange(width), self.capacity - 1)
-        return self._run(slots.start, padded, positions, starts, lengths, (lengths - 1)[:, None])
+        self._run(first, padded, positions, starts, lengths, (lengths - 1)[:, None])
 
     def decode(self, tokens: Tokens, positions: Tokens) -> Logits:
         rows = len(tokens)
         column = positions[:, None]
-        return self._run(0, tokens[:, None], column, positions, self._ones[:rows], self._zeros[:rows])
+        self._run(0, tokens[:, None], column, positions, self._ones[:rows], self._zeros[:rows])
+        return self._logits[:rows, 0]
 
     def copy_slot(self, source: int, target: int, length: int) -> None:
         for cache in self._caches.values():
@@ -92,14 +112,9 @@ class OrtRuntime:
         self._bindings.clear()
         self._caches.clear()
 
-    def _split(self, lengths: Tokens, starts: Tokens, width: int) -> bool:
-        """Whether rows are better, or only correctly, computed one by one."""
-        overflow = self._writes_padding and int((starts + width).max()) > self.capacity
-        return overflow or len(lengths) * width > 1.5 * int(lengths.sum())
-
     def _run(
         self, first: int, ids: Tokens, positions: Tokens, starts: Tokens, lengths: Tokens, wanted: Tokens
-    ) -> Logits:
+    ) -> None:
         rows = len(ids)
         binding = self._bindings.get((first, rows))
         if binding is None:
@@ -115,19 +130,33 @@ class OrtRuntime:
         for name, value in zip(self._small, held, strict=True):
             binding.bind_input(name, "cpu", 0, np.int64, value.shape, value.ctypes.data)
         self._session.run_with_iobinding(binding)
-        return self._logits[:rows, 0]
 
     def _bind(self, first: int, rows: int) -> Any:
-        """Caches of slots [first, first + rows) and the logits; these stay where they are."""
+        """Caches and logits of slots [first, first + rows); these stay where they are."""
         binding = self._session.io_binding()
         for name, cache in self._caches.items():
             part = cache[first : first + rows]
             place = ("cpu", 0, np.float32, part.shape, part.ctypes.data)
             binding.bind_input(f"past_{name}", *place)
             binding.bind_output(f"present_{name}", *place)
-        logits = self._logits[:rows]
+        logits = self._logits[first : first + rows]
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
         return binding
+
+
+def groups(lengths: Sequence[int], call: int) -> list[slice]:
+    """Cut neighbouring rows into calls so that little is spent on padding and on calls.
+
+    call: what a further call costs, in tokens; a call of n rows pads all of them to the longest.
+    """
+    cuts, longest = [0], 0
+    for i, length in enumerate(lengths):
+        rows = i - cuts[-1]
+        if rows and (rows + 1) * max(longest, length) > rows * longest + length + call:
+            cuts.append(i)
+            longest = 0
+        longest = max(longest, length)
+    return [slice(a, b) for a, b in pairwise([*cuts, len(lengths)])]
 
 
 _SMALL = ("input_ids", "position_ids", "write_index", "lengths", "logit_positions")
@@ -137,7 +166,8 @@ def _options(threads: int | None, spinning: bool) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     options.inter_op_num_threads = 1
-    # Waiting threads that spin take the cores of whoever else serves the requests.
+    # Waiting threads that spin take the cores of whoever else serves the requests: with busy neighbours
+    # a step takes 2 to 3 times as long, and on idle cores spinning wins nothing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", _INT8_ACTIVATIONS)
     options.log_severity_level = 3

@@ -45,7 +45,7 @@ def argument_schema(function: dict[str, Any], write_defaults: bool) -> dict[str,
 
 def property_schemas(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:
     """(name, schema, required) of each property in order; shared definitions are carried into each schema."""
-    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    shared: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     required = set(schema.get("required", []))
     return [
         (name, {**shared, **(property_ if isinstance(property_, dict) else {})}, name in required)

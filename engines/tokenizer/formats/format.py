@@ -84,7 +84,8 @@ class Format(ABC):
     def parse(self, text: str, tools: Sequence[Tool] = ()) -> Output:
         """Reads a finished turn: text with special tokens kept, without the one that ended it.
 
-        `tools` are those offered; formats that do not mark the type of a value look it up there.
+        `tools` are those offered; formats that do not mark the type of a value look it up there. From tokens,
+        engines.tokenizer.turn.Turn is the safer reader.
         """
 
     @abstractmethod

@@ -9,12 +9,11 @@ Strings stand as they are, everything else as JSON. Source: chat_template.jinja 
 takes OpenAI messages but wants the arguments of earlier calls as objects.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from engines.tokenizer.formats import lark
+from engines.tokenizer.formats import json_text, lark
 from engines.tokenizer.formats.arguments import argument_schema, property_schemas
 from engines.tokenizer.formats.format import Answer, Call, Format, Message, Output, Tool, chosen
 from engines.tokenizer.formats.glm4 import arguments_of
@@ -108,7 +107,7 @@ class Glm45(Format):
         return [f"call_{index}: {head} {' '.join(parts)} {self.marker(_CLOSE)}", *rules]
 
     def _string(self, schema: dict[str, Any]) -> str:
-        """A bare string, which ends where the closing mark begins and so must not spell it."""
+        """A bare string."""
         options = schema.get("enum", [schema["const"]] if "const" in schema else [])
         if options:
             return lark.alternatives([lark.quote(option) for option in options])
@@ -120,6 +119,10 @@ class Glm45(Format):
         return " & ".join(parts)
 
     def _text_without(self, literal: str) -> str:
+        """Any text up to a mark. A mark that is a token cannot be spelled by text (engines.tokenizer.turn);
+        one that is not must be kept out of it, which is an expensive thing to ask of a mask."""
+        if literal in self._ids:
+            return lark.ANY_TEXT
         barred = lark.regex(f"(?s:.*){re.escape(literal)}(?s:.*)")
         return f"{lark.ANY_TEXT} & ~{barred}"
 
@@ -143,7 +146,7 @@ def _read(value: str, schema: Any) -> Any:
     if not isinstance(schema, dict) or is_plain_string(schema):
         return value
     try:
-        return json.loads(value)
+        return json_text.loads(value)
     except ValueError:
         return value
 

@@ -20,7 +20,7 @@ def folders(tmp_path_factory):
     """Engine folders of the golden checkpoints, built once, by name."""
     root = tmp_path_factory.mktemp("engines")
     for name in GLM_CASES:
-        build(GOLDEN / name, root / name)
+        build(GOLDEN / name, root / name, dialects=("fused", "standard"))
     return root
 
 

@@ -1,14 +1,18 @@
 """The engine with real graphs: the reference's greedy tokens, alone and in any company."""
 
 import random
+import shutil
 
 import pytest
 
+from engines.build import build
 from engines.errors import EngineFolderError, EngineTooLarge, GrammarError
 from engines.serve.costs import StepCosts
 from engines.serve.engine import Engine
 from engines.serve.grammar import Grammar
 from engines.serve.prompt import Prompt
+from tests.unit.serve.conftest import GOLDEN
+from tests.unit.serve.small_tokenizer import small_tokenizer
 
 WAIT = 60
 CASES = ("glm", "glm-edge-tied")
@@ -82,3 +86,18 @@ def test_what_does_not_fit_is_refused_with_the_number_that_does(folders):
         Engine.load(folders / "glm", capacity=257)
     with pytest.raises(EngineFolderError):
         Engine.load(folders)
+
+
+def test_a_folder_with_a_tokenizer_brings_text_and_grammars(tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(GOLDEN / "glm", checkpoint)
+    (checkpoint / "tokenizer.json").write_text(small_tokenizer(), encoding="utf-8")
+    build(checkpoint, tmp_path / "engine")
+    engine = Engine.load(tmp_path / "engine", slots=1, capacity=64)
+    engine.start()
+    try:
+        assert engine.tokenizer is not None and engine.manifest.sizes.vocab_size == 256
+        prompt = Prompt(engine.tokenizer.encode("user"), 9, grammar=Grammar.choice(["low", "user"]))
+        assert engine.tokenizer.decode(engine.submit(prompt).wait(WAIT).token_ids) in ("low", "user")
+    finally:
+        engine.close()

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from engines.errors import GrammarError
 from engines.serve.engine import Engine
 from engines.serve.grammar import Grammar
-from engines.serve.masks import GrammarCompiler
+from engines.serve.masks import GrammarCompiler, GrammarState
 from engines.serve.prompt import Prompt, Sampling
 from engines.serve.sampler import apply_mask
 from tests.unit.serve.fake_runtime import FakeRuntime
@@ -36,10 +36,13 @@ CALL = {
 
 
 @pytest.fixture(scope="module")
-def compiler(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    path.write_text(small_tokenizer(), encoding="utf-8")
-    return GrammarCompiler.load(path, 256, EOS)
+def compiler():
+    return GrammarCompiler.over(small_tokenizer(), 256, EOS)
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named():
+    with pytest.raises(GrammarError, match=r"tokenizer\.json"):
+        GrammarCompiler.over("{}", 256, EOS)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +111,7 @@ def test_forced_tokens_are_not_decoded_one_by_one(answer):
 
 def test_greedy_answers_are_the_best_allowed_tokens(compiler, answer):
     """Against masking every step, however often the best token of all would have done."""
-    grammar, runtime = Grammar.json_schema(CALL), FakeRuntime(vocab_size=256)
+    grammar, runtime = Grammar.json_schema(CALL), FakeRuntime(capacity=256, vocab_size=256)
     for prompt in ([7], [8, 9], [200]):
         state = compiler.compile(grammar)
         bits, expected = np.zeros((1, 8), np.int32), state.follow()
@@ -212,6 +215,18 @@ def test_states_of_one_grammar_are_independent(compiler):
     assert bits.any()
     assert not second.accept(EOS[0])
     assert second.accept(TOKENIZER.encode("user").ids[0])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_grammar_at_odds_with_itself_fails_only_its_row(start, compiler, monkeypatch, temperature):
+    engine = start(FakeRuntime(vocab_size=256), eos_token_ids=EOS, compiler=compiler)
+    monkeypatch.setattr(GrammarState, "accept", lambda *_: False)
+    sampling = Sampling(temperature)
+    odd = engine.submit(Prompt([1], 9, sampling, grammar=Grammar.choice(["low", "user"])))
+    even = engine.submit(Prompt([2], 9, sampling, ignore_eos=True))
+    with pytest.raises(GrammarError, match="mask"):
+        odd.wait(WAIT)
+    assert even.wait(WAIT).completion_tokens == 9
 
 
 async def test_a_slow_grammar_does_not_keep_others_waiting(start, compiler, monkeypatch):

@@ -1,15 +1,21 @@
 """What every runtime promises (engines/serve/runtime/contract.py), against the reference's logits."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.serve.runtime.ort import groups
 
 CASES = ("glm", "glm-edge-tied")
-RUNTIMES = ("onnxruntime",)
+RUNTIMES = {"onnxruntime-fused": {"dialect": "fused"}, "onnxruntime-standard": {"dialect": "standard"}}
 
 
 @pytest.fixture(params=RUNTIMES)
 def open_runtime(request, open_ort):
-    return {"onnxruntime": open_ort}[request.param]
+    return partial(open_ort, **RUNTIMES[request.param])
 
 
 @pytest.fixture(params=CASES)
@@ -97,3 +103,11 @@ def test_a_slot_can_be_filled_to_its_capacity(open_runtime, case):
     runtime.prefill(range(1), [ids(prompt[:-1])], ids([0]))
     last = runtime.decode(ids(prompt[30:]), ids([30]))
     np.testing.assert_allclose(last[0], golden["logits"][2, 30], atol=1e-3)
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=30), st.integers(0, 40))
+def test_prefill_groups_cover_every_row_and_pay_for_themselves(lengths, call):
+    cuts = groups(lengths, call)
+    assert [i for cut in cuts for i in range(len(lengths))[cut]] == list(range(len(lengths)))
+    cost = sum(call + (cut.stop - cut.start) * max(lengths[cut]) for cut in cuts)
+    assert cost <= sum(call + length for length in lengths)

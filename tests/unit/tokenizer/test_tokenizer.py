@@ -130,3 +130,12 @@ def test_first_glm4_templates_get_the_tools_in_the_system_message(glm4):
     system = [{"role": "system", "content": "x"}, {"role": "user", "content": "hi"}]
     assert old.render_text(system, [REFUND]) == "1 tools;<|system|>x<|user|>hi"
     assert old.render_text(system) == "<|system|>x<|user|>hi"
+
+
+def test_tools_are_rendered_as_they_are_not_as_others_were(glm4):
+    messages = [{"role": "user", "content": "hi"}]
+    for name in ("first", "second", "first"):
+        assert f"- {name}:" in glm4.render_text(messages, [{"function": {"name": name, "parameters": {}}}])
+    same = {"function": {"name": "same", "parameters": {}}}
+    assert glm4.render(messages, [same]) == glm4.render(messages, [same])
+    assert "same" not in glm4.render_text(messages, [REFUND])

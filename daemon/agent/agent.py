@@ -1,0 +1,96 @@
+"""Requests in, replies out: whatever happens, one reply."""
+
+from collections.abc import Mapping
+
+import structlog
+
+from daemon.agent.chat import Chat
+from daemon.agent.job import Job
+from daemon.agent.record import Record
+from daemon.agent.speaker import Machine, Speaker
+from daemon.agent.tasks import Task, standard_tasks
+from daemon.errors import UnknownModel, UnknownTask, status_of
+from daemon.tools.executor import Executor
+from daemon.tools.registry import Registry
+from engines.tokenizer import Tokenizer
+from schemas.errors import AutoGLMError
+from schemas.reply import Reply, Status
+
+log = structlog.get_logger(__name__)
+
+
+class Agent:
+    """`model` is the engine's name in replies; `system` opens chats that bring no system message."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        tokenizer: Tokenizer,
+        registry: Registry,
+        *,
+        model: str,
+        executor: Executor | None = None,
+        max_rounds: int = 6,
+        max_tokens: int = 512,
+        system: str | None = None,
+        tasks: Mapping[str, Task] | None = None,
+    ) -> None:
+        self.registry = registry
+        self.model = model
+        self.tasks = tasks if tasks is not None else standard_tasks(system)
+        self._chat = Chat(Speaker(machine, tokenizer), executor or Executor(), max_rounds, max_tokens)
+
+    async def run(self, job: Job) -> Reply:
+        """The terminal reply, also for failures, expiry and `job.cancel()`.
+
+        Raises only when the awaiting task itself is cancelled: then the generation is cancelled as well.
+        """
+        record = Record(job)
+        try:
+            job.check()
+            task = self._task(job)
+            conclusion = await task.run(job, record, self._chat, self.registry)
+        except AutoGLMError as error:
+            return self._reply(job, record, status_of(error, record.started), error=error.body())
+        except Exception as error:
+            log.exception("request failed", id=job.id)
+            failure = AutoGLMError(
+                f"{type(error).__name__} while working on the request; see the daemon's log for the details."
+            )
+            return self._reply(job, record, "error", error=failure.body())
+        return self._reply(
+            job,
+            record,
+            "ok",
+            message=conclusion.message,
+            finish_reason=conclusion.finish_reason,
+            structured=conclusion.structured,
+        )
+
+    def _task(self, job: Job) -> Task:
+        request = job.request
+        if request.model not in (None, self.model):
+            raise UnknownModel(
+                f"there is no engine {request.model!r} here; leave `model` out or use {self.model}."
+            )
+        task = self.tasks.get(request.task)
+        if task is None:
+            raise UnknownTask(f"there is no task {request.task!r}; use one of: {', '.join(self.tasks)}.")
+        task.validate(request, self.registry)
+        return task
+
+    def _reply(self, job: Job, record: Record, status: Status, **more: object) -> Reply:
+        return Reply.model_validate(
+            {
+                "id": job.id,
+                "status": status,
+                "task": job.request.task,
+                "model": self.model,
+                "intent": record.intent,
+                "tools": record.tools,
+                "usage": record.usage(),
+                "timings": record.timings(),
+                "attempt": job.attempt,
+                **more,
+            }
+        )

@@ -1,0 +1,55 @@
+"""Requests' messages in the form that chat templates take, and the turns that the agent adds."""
+
+import json
+from hashlib import sha256
+from typing import Any
+
+from daemon.tools.executor import Execution
+from engines.tokenizer import Call
+from schemas.message import FunctionCall, Message, ToolCall
+from schemas.request import Request
+
+Turn = dict[str, Any]
+
+
+def turns(request: Request, system: str | None = None) -> list[Turn]:
+    """The conversation in OpenAI form; `system` opens it unless it brings a system message of its own."""
+    conversation = [message.model_dump(exclude_none=True) for message in request.conversation()]
+    if system and conversation[0]["role"] != "system":
+        conversation.insert(0, {"role": "system", "content": system})
+    for turn in conversation:
+        turn.setdefault("content", "")
+    return conversation
+
+
+def call_id(key: str, round_: int, index: int) -> str:
+    """Names a call; the same whenever the same request is run again."""
+    return "call_" + sha256(f"{key}/{round_}/{index}".encode()).hexdigest()[:24]
+
+
+def call_turn(calls: list[Call], ids: list[str]) -> Turn:
+    """The assistant's turn that makes `calls`."""
+    return {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            call.model_dump() for call in (_tool_call(*pair) for pair in zip(calls, ids, strict=True))
+        ],
+    }
+
+
+def result_turn(execution: Execution, id_: str) -> Turn:
+    """The result of one call, for the model."""
+    return {"role": "tool", "tool_call_id": id_, "name": execution.tool, "content": execution.text}
+
+
+def call_message(calls: list[Call], ids: list[str]) -> Message:
+    """The reply's message that asks the caller to run `calls`."""
+    return Message(
+        role="assistant", tool_calls=[_tool_call(call, id_) for call, id_ in zip(calls, ids, strict=True)]
+    )
+
+
+def _tool_call(call: Call, id_: str) -> ToolCall:
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    return ToolCall(id=id_, function=FunctionCall(name=call.name, arguments=arguments))

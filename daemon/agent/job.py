@@ -1,0 +1,70 @@
+"""One request on its way through the agent."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from daemon.errors import Cancelled, DeadlineExceeded
+from schemas.reply import Delta
+from schemas.request import Request
+
+T = TypeVar("T")
+EmitDelta = Callable[[Delta], Awaitable[None]]
+
+
+@dataclass
+class Job:
+    """A request and what its record says beside it. Times are seconds of `time.monotonic`.
+
+    `key` names the record, the same on every delivery and never the same for two records: side effects are
+    recognized by it, for which the caller's own `id` is not unique enough. `emit` takes the deltas of a
+    streamed answer.
+    """
+
+    request: Request
+    id: str
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    arrived: float = field(default_factory=time.monotonic)
+    deadline: float | None = None
+    priority: int = 0
+    attempt: int = 1
+    emit: EmitDelta | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    _cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    _deltas: int = 0
+
+    def cancel(self) -> None:
+        """End the job with status `cancelled`, from the event loop's thread. Harmless when it has ended."""
+        self._cancelled.set()
+
+    def check(self) -> None:
+        """Raises Cancelled or DeadlineExceeded when there is no point in going on."""
+        if self._cancelled.is_set():
+            raise Cancelled
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise DeadlineExceeded
+
+    async def wait_for(self, work: Awaitable[T]) -> T:
+        """`work`, unless the job is cancelled first: then `work` is cancelled and Cancelled raised."""
+        task = asyncio.ensure_future(work)
+        cancelled = asyncio.ensure_future(self._cancelled.wait())
+        try:
+            await asyncio.wait({task, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise Cancelled
+        finally:
+            cancelled.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+
+    async def stream(self, *, content: str | None = None, tool: str | None = None) -> None:
+        """Publish the next delta, if the caller wants deltas."""
+        if self.request.stream and self.emit is not None:
+            delta = Delta(id=self.id, attempt=self.attempt, index=self._deltas, content=content, tool=tool)
+            self._deltas += 1
+            await self.emit(delta)

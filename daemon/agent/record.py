@@ -1,0 +1,70 @@
+"""What a job has done so far: the part of the reply that is filled in whatever happens."""
+
+import time
+from dataclasses import dataclass, field
+
+from daemon.agent.job import Job
+from daemon.tools.executor import Execution
+from engines.serve.prompt import Completion
+from schemas.reply import Intent, Timings, ToolReport, Usage
+
+
+@dataclass
+class Record:
+    job: Job
+    intent: Intent | None = None
+    tools: list[ToolReport] = field(default_factory=list)
+    _completions: list[Completion] = field(default_factory=list)
+    _before_first: float = 0.0
+    _tools_ms: float = 0.0
+
+    @property
+    def started(self) -> bool:
+        """Whether the model has said anything yet."""
+        return bool(self._completions)
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(completion.completion_tokens for completion in self._completions)
+
+    def generated(self, completion: Completion, submitted: float) -> None:
+        """One generation; `submitted` is when it was handed to the engine (`time.monotonic`)."""
+        if not self._completions:
+            self._before_first = (submitted - self.job.arrived) * 1000
+        self._completions.append(completion)
+
+    def executed(self, executions: list[Execution], milliseconds: float) -> None:
+        """Calls that ran together; `milliseconds` is how long the request waited for them."""
+        self._tools_ms += milliseconds
+        for execution in executions:
+            self.tools.append(
+                ToolReport(
+                    name=execution.tool,
+                    arguments=execution.arguments,
+                    result=execution.result,
+                    duration_ms=round(execution.duration_ms, 3),
+                    outcome=execution.outcome,
+                )
+            )
+
+    def usage(self) -> Usage:
+        return Usage(
+            prompt_tokens=sum(completion.prompt_tokens for completion in self._completions),
+            cached_tokens=sum(completion.cached_tokens for completion in self._completions),
+            completion_tokens=self.completion_tokens,
+        )
+
+    def timings(self) -> Timings:
+        """Until now."""
+        first = self._completions[0] if self._completions else None
+        first_token = None
+        if first is not None and first.completion_tokens:
+            first_token = round(self._before_first + first.first_token_ms, 3)
+        return Timings(
+            queue_ms=round(self._before_first + first.queue_ms, 3) if first else 0.0,
+            prefill_ms=round(sum(completion.prefill_ms for completion in self._completions), 3),
+            first_token_ms=first_token,
+            decode_ms=round(sum(completion.decode_ms for completion in self._completions), 3),
+            tools_ms=round(self._tools_ms, 3),
+            total_ms=round((time.monotonic() - self.job.arrived) * 1000, 3),
+        )

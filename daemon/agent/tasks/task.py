@@ -1,0 +1,19 @@
+"""What a kind of request is: a way to check it and a way to run it."""
+
+from typing import ClassVar, Protocol
+
+from daemon.agent.chat import Chat, Conclusion
+from daemon.agent.job import Job
+from daemon.agent.record import Record
+from daemon.tools.registry import Registry
+from schemas.request import Request
+
+
+class Task(Protocol):
+    """`validate` runs before anything costs time; `run` may raise any AutoGLMError and keeps `record`."""
+
+    name: ClassVar[str]
+
+    def validate(self, request: Request, registry: Registry) -> None: ...
+
+    async def run(self, job: Job, record: Record, chat: Chat, registry: Registry) -> Conclusion: ...

@@ -1,0 +1,168 @@
+"""The daemon as a whole: what is started in which order, what ends it, and how it ends."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from daemon.agent.agent import Agent
+from daemon.bundled import bundled_engine
+from daemon.errors import ConfigurationError
+from daemon.handler import Handler
+from daemon.kafka.consumer import Consumer
+from daemon.kafka.record import Outgoing
+from daemon.ops.health import HealthServer
+from daemon.ops.metrics import Metrics
+from daemon.ops.notify import notify, watchdog_seconds
+from daemon.settings import Settings
+from daemon.tools.executor import Executor
+from daemon.tools.loading import load_tools
+from engines.serve.engine import Engine
+
+log = structlog.get_logger("daemon")
+
+
+class App:
+    """Start with `run`; one object runs once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._forced = asyncio.Event()
+
+    async def run(self) -> int:
+        """Serve until a signal or a failure. Returns the exit status: 0 after a signal, 1 after a failure.
+
+        Raises AutoGLMError when something is wrong before serving began.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        settings = self._settings
+        registry = load_tools(settings.tools.modules)
+        folder = await asyncio.to_thread(lambda: settings.engine.path or bundled_engine())
+        engine = await asyncio.to_thread(self._load, folder)
+        try:
+            if engine.tokenizer is None:
+                raise ConfigurationError(f"{folder} has no tokenizer; build from a checkpoint that has one.")
+            metrics = Metrics(settings.instance, engine.manifest.name)
+            agent = Agent(
+                engine,
+                engine.tokenizer,
+                registry,
+                model=engine.manifest.name,
+                executor=Executor(
+                    timeout=settings.tools.timeout_seconds, result_bytes=settings.tools.result_bytes
+                ),
+                max_rounds=settings.agent.max_rounds,
+                max_tokens=settings.agent.max_tokens,
+                system=settings.agent.system,
+            )
+            consumer = Consumer(settings.kafka, Handler(agent, metrics, settings.kafka, settings.limits))
+            return await self._serve(engine, metrics, consumer)
+        finally:
+            engine.close()
+
+    async def _serve(self, engine: Engine, metrics: Metrics, consumer: Consumer) -> int:
+        settings = self._settings
+
+        def refresh() -> None:
+            metrics.observe(engine.stats(), consumer.lag())
+
+        health = HealthServer(
+            settings.metrics.host,
+            settings.metrics.port,
+            metrics.registry,
+            alive=lambda: "the engine has failed" if engine.failed.done() else None,
+            ready=lambda: None if consumer.partitions else "no partition is assigned yet",
+            refresh=refresh,
+        )
+        port = await health.start()
+        try:
+            await consumer.start()
+            log.info(
+                "serving",
+                engine=engine.manifest.name,
+                topics=settings.kafka.request_topics,
+                metrics=f"http://{settings.metrics.host}:{port}/metrics",
+            )
+            notify("READY=1")
+            failure = await self._until_stopped(
+                consumer.run(),
+                _raise_when(engine),
+                self._report(metrics, consumer, refresh),
+                self._keep_alive(),
+            )
+            await self._drain(consumer)
+        finally:
+            await consumer.stop()
+            await health.stop()
+        log.info("stopped")
+        return 1 if failure else 0
+
+    async def _until_stopped(self, *work: Coroutine[Any, Any, None]) -> BaseException | None:
+        """Run everything side by side until a signal comes or one of them ends, which is a failure."""
+        tasks = [asyncio.create_task(part) for part in work]
+        stop = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({*tasks, stop}, return_when=asyncio.FIRST_COMPLETED)
+        failures = [task.exception() or RuntimeError(f"{task} ended") for task in tasks if task.done()]
+        # The consumer's own task ends with its drain; the others have nothing to finish.
+        for task in (*tasks[1:], stop):
+            task.cancel()
+        await asyncio.gather(*tasks[1:], stop, return_exceptions=True)
+        for failure in failures:
+            log.error("failed", error=str(failure), exc_info=failure)
+        return failures[0] if failures else None
+
+    async def _drain(self, consumer: Consumer) -> None:
+        """Stop intake, let requests finish or hand them back, commit; a second signal cuts that short."""
+        notify("STOPPING=1")
+        log.info("draining", in_work=consumer.in_work)
+        drain = asyncio.create_task(consumer.drain())
+        forced = asyncio.create_task(self._forced.wait())
+        await asyncio.wait({drain, forced}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (drain, forced):
+            if not task.done():
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    async def _report(self, metrics: Metrics, consumer: Consumer, refresh: Any) -> None:
+        kafka = self._settings.kafka
+        while True:
+            await asyncio.sleep(self._settings.metrics.interval_seconds)
+            refresh()
+            value = metrics.snapshot().model_dump_json().encode()
+            try:
+                await consumer.publish(Outgoing(kafka.metrics_topic, self._settings.instance.encode(), value))
+            except KafkaError as error:
+                # Requests may well go on; if they do not, the consumer says so itself.
+                log.warning("metrics_not_published", error=str(error) or type(error).__name__)
+
+    async def _keep_alive(self) -> None:
+        interval = watchdog_seconds()
+        while True:
+            await asyncio.sleep(interval / 2 if interval else 3600.0)
+            notify("WATCHDOG=1")
+
+    def _load(self, folder: Path) -> Engine:
+        wanted = self._settings.engine
+        engine = Engine.load(folder, slots=wanted.slots, capacity=wanted.capacity, threads=wanted.threads)
+        engine.start()
+        return engine
+
+    def _on_signal(self) -> None:
+        if self._stopping.is_set():
+            log.warning("forced to stop: what is in work is handed back")
+            self._forced.set()
+        self._stopping.set()
+
+
+async def _raise_when(engine: Engine) -> None:
+    # Shielded: cancelling this waiter must not cancel the engine's own future.
+    await asyncio.shield(asyncio.wrap_future(engine.failed))

@@ -1,0 +1,193 @@
+"""The partitions this process has right now, each with its lane: opened, kept, handed over."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+
+from daemon.kafka.errors import LaneFenced
+from daemon.kafka.lane import Lane, Room
+from daemon.kafka.offsets import Mark, Progress
+from daemon.kafka.producer import may_pass
+from daemon.kafka.publisher import LanePublisher, Publisher
+from daemon.kafka.settings import KafkaSettings
+
+_RETRY_SECONDS = 1.0
+log = structlog.get_logger(__name__)
+
+
+class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Follows the group's rebalances.
+
+    The group revokes everything at every rebalance and mostly gives it back. A lane therefore only stops
+    handing out work while one is going on; it is closed when its partition went elsewhere, or when
+    someone else committed to it in between.
+    """
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        publisher: Publisher,
+        room: Room,
+        settings: KafkaSettings,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        """`fail` ends the daemon: called with what no lane can recover from."""
+        self._consumer = consumer
+        self._publisher = publisher
+        self._room = room
+        self._settings = settings
+        self._fail = fail
+        self._openings: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._moving = True  # between revocation and assignment, and for good once draining
+        self._draining = False
+        self.lanes: dict[TopicPartition, Lane] = {}
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Finishes what fits the grace period; the client keeps up its heartbeats meanwhile."""
+        with self._failing():
+            self._moving = True
+            await self._cancel_openings()
+            lanes = list(self.lanes.values())
+            for lane in lanes:
+                lane.suspend()
+            await asyncio.gather(*[lane.settle(self._settings.rebalance_grace_seconds) for lane in lanes])
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Returns at once: heartbeats begin only afterwards, and opening a partition takes round trips."""
+        with self._failing():
+            self._consumer.pause(*assigned)
+            if self._draining:
+                return
+            self._moving = False
+            log.info("partitions_assigned", partitions=sorted(map(_name, assigned)))
+            lost = [self.lanes.pop(partition) for partition in self.lanes.keys() - assigned]
+            for partition in assigned:
+                self._open_soon(partition, after=0.0)
+            await asyncio.gather(*[lane.close() for lane in lost])
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Hand out nothing more, wait for what is in work, commit, close."""
+        self._draining = self._moving = True
+        self._consumer.pause(*self._consumer.assignment())
+        await self._cancel_openings()
+        lanes = list(self.lanes.values())
+        for lane in lanes:
+            lane.suspend()
+        settled = await asyncio.gather(*[lane.settle(grace_seconds) for lane in lanes])
+        left = sum(lane.in_work for lane, done in zip(lanes, settled, strict=True) if not done)
+        if left:
+            log.warning("requests_handed_back", count=left)
+        await asyncio.gather(*[lane.close() for lane in lanes])
+        self.lanes.clear()
+
+    def _open_soon(self, partition: TopicPartition, after: float) -> None:
+        async def opening() -> None:
+            with self._failing():
+                lane = self.lanes.get(partition)
+                if lane is not None and lane.ended:
+                    del self.lanes[partition]
+                    await lane.close()
+                await asyncio.sleep(after)
+                try:
+                    await self._open(partition)
+                except Exception as error:
+                    if not isinstance(error, LaneFenced) and not may_pass(error):
+                        raise
+                    log.warning("partition_not_opened", partition=_name(partition), reason=str(error))
+                    self._open_soon(partition, after=_RETRY_SECONDS)
+
+        former = self._openings.get(partition)
+        if former is not None and former is not asyncio.current_task():
+            former.cancel()
+        self._openings[partition] = asyncio.create_task(opening(), name=f"open {_name(partition)}")
+
+    async def _open(self, partition: TopicPartition) -> None:
+        lane = self.lanes.get(partition)
+        if lane is not None:
+            if await self._committed(partition) == lane.committed:
+                self._go_on(partition, lane)
+                return
+            del self.lanes[partition]
+            await lane.close()
+        publisher = await self._publisher.open(partition.topic, partition.partition)
+        try:
+            lane = await self._lane(partition, publisher)
+        except BaseException:
+            await publisher.close()
+            raise
+        self.lanes[partition] = lane
+        try:
+            await lane.start()
+        except BaseException:
+            del self.lanes[partition]
+            await lane.close()
+            raise
+        self._go_on(partition, lane)
+
+    async def _lane(self, partition: TopicPartition, publisher: LanePublisher) -> Lane:
+        # Read only now: no former owner can commit any more.
+        mark = await self._committed(partition)
+        begin = (await self._consumer.beginning_offsets([partition]))[partition]
+        end = (await self._consumer.end_offsets([partition]))[partition]
+        if mark is not None and not begin <= mark.offset <= end:
+            log.warning("offset_out_of_range", partition=_name(partition), offset=mark.offset, used=begin)
+            mark = None
+        progress, opening = Progress.restore(mark or Mark(begin))
+        return Lane(
+            self._room,
+            publisher,
+            progress,
+            opening=opening + 1,
+            fresh_from=end,
+            on_room=lambda: self._resume(partition),
+            on_end=lambda error: self._ended(partition, error),
+        )
+
+    def _go_on(self, partition: TopicPartition, lane: Lane) -> None:
+        self._consumer.seek(partition, lane.position)
+        lane.resume()
+        self._resume(partition)
+
+    def _resume(self, partition: TopicPartition) -> None:
+        lane = self.lanes.get(partition)
+        if lane is not None and not lane.suspended and partition in self._consumer.assignment():
+            self._consumer.resume(partition)
+
+    def _ended(self, partition: TopicPartition, error: BaseException) -> None:
+        if not isinstance(error, LaneFenced):
+            self._fail(error)
+            return
+        log.warning("lane_fenced", partition=_name(partition), reason=str(error))
+        if self._moving or partition not in self._consumer.assignment():
+            return
+        self._consumer.pause(partition)
+        # A process that was frozen learns from its next heartbeat that the partition is not its any more;
+        # opening it before that would fence the rightful owner.
+        self._open_soon(partition, after=self._settings.session_timeout_seconds / 2)
+
+    async def _committed(self, partition: TopicPartition) -> Mark | None:
+        # The public call leaves out the metadata; this one retries while the coordinator moves.
+        found = await self._consumer._coordinator.fetch_committed_offsets([partition])
+        return Mark(found[partition].offset, found[partition].metadata or "") if partition in found else None
+
+    async def _cancel_openings(self) -> None:
+        tasks = list(self._openings.values())
+        self._openings.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """The client only logs what a listener raises; we must stop instead."""
+        try:
+            yield
+        except Exception as error:
+            self._fail(error)
+
+
+def _name(partition: TopicPartition) -> str:
+    return f"{partition.topic}/{partition.partition}"

@@ -1,0 +1,168 @@
+"""Requests in, answers out: the Kafka side of the daemon in four verbs."""
+
+import asyncio
+from typing import Any, Self
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+
+from daemon.kafka.answers import Answers
+from daemon.kafka.assignment import Assignment
+from daemon.kafka.at_least_once import AtLeastOncePublisher
+from daemon.kafka.exactly_once import TransactionalPublisher
+from daemon.kafka.lane import Room
+from daemon.kafka.producer import close, new_producer, send, send_all
+from daemon.kafka.publisher import Publisher
+from daemon.kafka.record import Handler, Outgoing
+from daemon.kafka.settings import KafkaSettings
+from daemon.kafka.topics import Topics
+
+log = structlog.get_logger(__name__)
+
+# Both bound how late we notice something, not how fast records flow.
+_POLL_MILLISECONDS = 500
+_FETCH_WAIT_MILLISECONDS = 100
+# A paused partition's prefetched records are dropped and fetched again later: keep that small.
+_FETCH_BYTES = 256 * 1024
+
+
+class Consumer:
+    """`start`, `run` until `drain` or a failure, `stop`. One object is used once."""
+
+    def __init__(self, settings: KafkaSettings, handler: Handler) -> None:
+        self._settings = settings
+        self._handler = handler
+        self._draining = asyncio.Event()
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._poll: asyncio.Task[None] | None = None
+        self._topics = Topics(settings)
+        # Not idempotent: the client never recovers the sequence of such a producer after a refused batch.
+        self._producer = new_producer(settings)
+        self._consumer = AIOKafkaConsumer(
+            **settings.connection(),
+            group_id=settings.group_id,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            session_timeout_ms=int(settings.session_timeout_seconds * 1000),
+            heartbeat_interval_ms=int(settings.session_timeout_seconds * 1000 / 4),
+            rebalance_timeout_ms=int(
+                (settings.rebalance_grace_seconds + settings.session_timeout_seconds) * 1000
+            ),
+            fetch_max_wait_ms=_FETCH_WAIT_MILLISECONDS,
+            max_partition_fetch_bytes=_FETCH_BYTES,
+        )
+        publisher: Publisher = (
+            TransactionalPublisher(settings)
+            if settings.delivery == "exactly-once"
+            else AtLeastOncePublisher(self._producer, self._consumer.commit)
+        )
+        room = Room(
+            settings,
+            handler,
+            self._send,
+            Answers(settings, self._topics),
+            asyncio.Semaphore(settings.max_in_flight),
+        )
+        self._assignment = Assignment(self._consumer, publisher, room, settings, self._fail)
+
+    async def start(self) -> None:
+        """Verify or create topics, connect, join the group.
+
+        Raises TopicMissing, or aiokafka's KafkaError when the brokers cannot be reached.
+        """
+        try:
+            await self._topics.start()
+            await self._producer.start()
+            self._consumer.subscribe(self._settings.request_topics, listener=self._assignment)
+            await self._consumer.start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def run(self) -> None:
+        """Serve requests. Returns after `drain`; raises the first failure that no lane can recover from."""
+        self._poll = asyncio.create_task(self._poll_for_ever(), name="kafka poll")
+        drained = asyncio.create_task(self._draining.wait())
+        ends: set[asyncio.Future[Any]] = {self._poll, self._failure, drained}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        drained.cancel()
+        for ended in (self._failure, self._poll):
+            if ended.done():
+                ended.result()
+
+    async def drain(self, grace_seconds: float | None = None) -> None:
+        """Take no more requests, let those in work finish within the grace period, commit.
+
+        What does not finish is cancelled and redelivered to the partition's next owner.
+        """
+        self._draining.set()
+        grace = self._settings.drain_grace_seconds if grace_seconds is None else grace_seconds
+        await self._assignment.drain(grace)
+
+    async def stop(self) -> None:
+        """Leave the group and close every connection. Without `drain` before it, work is dropped."""
+        self._draining.set()
+        await self._assignment.drain(0.0)
+        await self._consumer.stop()
+        if self._poll is not None:
+            self._poll.cancel()
+            await asyncio.gather(self._poll, return_exceptions=True)
+        await close(self._producer)
+        await self._topics.stop()
+        if self._failure.done() and not self._failure.cancelled():
+            self._failure.exception()
+
+    async def publish(self, record: Outgoing) -> None:
+        """Write a record that belongs to no request, such as a metrics snapshot."""
+        await send_all(self._producer, [record])
+
+    @property
+    def in_work(self) -> int:
+        """Requests in the handler's hands, all partitions."""
+        return sum(lane.in_work for lane in self._assignment.lanes.values())
+
+    @property
+    def partitions(self) -> int:
+        """Partitions that this process works on."""
+        return sum(not lane.suspended for lane in self._assignment.lanes.values())
+
+    def lag(self) -> int:
+        """Records of the assigned partitions that were not delivered to us yet, as far as known."""
+        lag = 0
+        for partition, lane in self._assignment.lanes.items():
+            if partition in self._consumer.assignment():
+                highwater = self._consumer.highwater(partition)
+                lag += max(0, (highwater or 0) - lane.position)
+        return lag
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def _send(self, record: Outgoing) -> "asyncio.Future[object]":
+        return await send(self._producer, record)
+
+    async def _poll_for_ever(self) -> None:
+        # Goes on while draining, with all partitions paused: whoever stops polling is taken for dead.
+        lanes = self._assignment.lanes
+        most = 2 * self._settings.max_in_flight
+        while True:
+            # Never cancelled while the consumer lives: the client would leak its fetch context.
+            batches = await self._consumer.getmany(timeout_ms=_POLL_MILLISECONDS, max_records=most)
+            for partition, records in batches.items():
+                lane = lanes.get(partition)
+                if lane is None or lane.suspended:
+                    continue  # paused since; the lane's opening seeks to where it stands
+                lane.offer(records)
+                if lane.full:
+                    self._consumer.pause(partition)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)
+        else:
+            log.error("further_failure", error=repr(error))

@@ -1,0 +1,76 @@
+"""Answers and offset in one transaction: readers with `read_committed` see each answer once."""
+
+import asyncio
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
+
+from daemon.kafka.errors import LaneFenced
+from daemon.kafka.offsets import Mark
+from daemon.kafka.producer import close, may_pass, new_producer, send_all
+from daemon.kafka.record import Outgoing
+from daemon.kafka.settings import KafkaSettings
+
+
+class TransactionalPublisher:
+    """One transactional producer per input partition, with the id `group.topic.partition`.
+
+    Whoever opens a partition gets a new epoch for that id; the brokers refuse the former owner's
+    transactions from then on, also those of a process that was frozen and comes back.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        # Each opening costs connections and round trips; all at once they would time one another out.
+        self._opening = asyncio.Semaphore(8)
+
+    async def open(self, topic: str, partition: int) -> "TransactionalLane":
+        """Fences the partition's former owner; its open transaction is aborted when this returns.
+
+        Raises LaneFenced when the brokers could not do that now.
+        """
+        settings = self._settings
+        producer = new_producer(
+            settings,
+            transactional_id=f"{settings.group_id}.{topic}.{partition}",
+            transaction_timeout_ms=int(settings.transaction_timeout_seconds * 1000),
+        )
+        async with self._opening:
+            try:
+                await producer.start()
+            except BaseException as error:
+                await close(producer)
+                if may_pass(error):
+                    raise LaneFenced(f"No transactions at the moment ({error!r}).") from error
+                raise
+        return TransactionalLane(producer, TopicPartition(topic, partition), settings.group_id)
+
+
+class TransactionalLane:
+    def __init__(self, producer: AIOKafkaProducer, partition: TopicPartition, group_id: str) -> None:
+        self._producer = producer
+        self._partition = partition
+        self._group_id = group_id
+
+    async def publish(self, records: Sequence[Outgoing], mark: Mark) -> None:
+        """Any failure that may pass fences the lane: whether the transaction took place is then read
+        from the brokers by whoever opens the partition next.
+        """
+        offsets = {self._partition: (mark.offset, mark.metadata)}
+        try:
+            await self._producer.begin_transaction()
+            await asyncio.gather(
+                self._producer.send_offsets_to_transaction(offsets, self._group_id),
+                send_all(self._producer, records),
+            )
+            await self._producer.commit_transaction()
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise LaneFenced from error
+        except (KafkaError, IllegalOperation, AssertionError) as error:
+            if not may_pass(error):
+                raise
+            raise LaneFenced(f"The transaction failed ({error!r}); the partition is opened anew.") from error
+
+    async def close(self) -> None:
+        await close(self._producer)

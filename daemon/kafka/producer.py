@@ -1,0 +1,82 @@
+"""Producers as this room sets them up."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    IllegalOperation,
+    KafkaError,
+    MessageSizeTooLargeError,
+    OffsetMetadataTooLargeError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
+
+from daemon.kafka.record import Outgoing
+from daemon.kafka.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+# The brokers' limit counts (per topic, checked in answers.py); the client's own must not be in the way.
+_NO_LIMIT = 2**31 - 1
+_CLOSE_SECONDS = 5.0
+_HOPELESS = (
+    GroupAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+    MessageSizeTooLargeError,
+    OffsetMetadataTooLargeError,
+)
+
+
+def new_producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
+    """Not started. Writes are acknowledged by all in-sync replicas."""
+    return AIOKafkaProducer(**settings.connection(), acks="all", max_request_size=_NO_LIMIT, **options)
+
+
+async def send(producer: AIOKafkaProducer, record: Outgoing) -> "asyncio.Future[object]":
+    """Hand a record to the producer; the future is done when the brokers have it."""
+    future: asyncio.Future[object] = await producer.send(
+        record.topic,
+        value=record.value,
+        key=record.key,
+        partition=record.partition,
+        headers=list(record.headers),
+    )
+    return future
+
+
+async def send_all(producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> None:
+    """Returns when the brokers have all of them, in this order per partition; raises the first failure."""
+    futures: list[asyncio.Future[object]] = []
+    try:
+        for record in records:
+            futures.append(await send(producer, record))
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
+    await asyncio.gather(*futures)
+
+
+async def close(producer: AIOKafkaProducer) -> None:
+    """Flush and stop; brokers that do not answer are not waited for for ever."""
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await producer.stop()
+    except TimeoutError:
+        log.warning("producer_not_flushed")
+        await producer.client.close()
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether trying again can help. The client also asserts where brokers are away ("Did we not perform
+    bootstrap?") and refuses operations after an error that it keeps to itself.
+    """
+    return isinstance(error, KafkaError | IllegalOperation | AssertionError) and not isinstance(
+        error, _HOPELESS
+    )

@@ -1,0 +1,49 @@
+"""Records as the rest of the daemon sees them: no client library, no broker."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request record. `timestamp` is the broker's, in milliseconds since 1970.
+
+    `attempt` starts at 1 and grows with every delivery that may repeat an earlier one. `received`: when it
+    came to this process, in seconds of `time.monotonic`.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp: int
+    attempt: int = 1
+    received: float = field(default_factory=time.monotonic, compare=False)
+
+    @property
+    def address(self) -> str:
+        """`topic/partition/offset`: the record's name, the same at every delivery."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to write. Without `partition` the key decides."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Headers = ()
+    partition: int | None = None
+
+
+Emit = Callable[[Outgoing], Awaitable[None]]
+"""Sends a record at once, outside the transaction: deltas, never replies."""
+
+Handler = Callable[[Incoming, Emit], Awaitable[list[Outgoing]]]
+"""Turns one request into its terminal records. Must answer bad requests; an exception is a bug."""

@@ -1,0 +1,87 @@
+"""How the daemon reaches Kafka and what it promises there."""
+
+import ssl
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Delivery = Literal["exactly-once", "at-least-once"]
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+
+class KafkaSettings(BaseModel):
+    """The `kafka` table of the settings file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bootstrap_servers: str = Field(default="127.0.0.1:9092", description="`host:port`, several with commas.")
+    group_id: str = Field(default="autoglm", min_length=1, description="Daemons of one group share the work.")
+    client_id: str = Field(default="autoglm", min_length=1)
+    request_topics: tuple[str, ...] = Field(default=("autoglm.requests",), min_length=1)
+    reply_topic: str = Field(default="autoglm.replies", description="For requests without `reply-topic`.")
+    dead_letter_topic: str = "autoglm.dead-letters"
+    metrics_topic: str = "autoglm.metrics"
+    control_topic: str = "autoglm.control"
+    create_topics: bool = Field(default=True, description="Create missing topics at the start.")
+    partitions: int = Field(default=4, ge=1, description="Of topics that are created.")
+    replication_factor: int = Field(default=-1, description="Of topics that are created; -1: broker default.")
+
+    delivery: Delivery = "exactly-once"
+    unordered: bool = Field(default=False, description="Give up the order of records with the same key.")
+    max_in_flight: int = Field(default=64, ge=1, description="Requests worked on at once, all partitions.")
+    max_in_flight_per_partition: int = Field(default=64, ge=1)
+    commit_interval_seconds: float = Field(
+        default=0.005, ge=0.0, le=5.0, description="How long finished replies wait for company."
+    )
+    commit_max_records: int = Field(default=500, ge=1, description="Requests per commit at most.")
+    transaction_timeout_seconds: float = Field(
+        default=15.0, ge=1.0, description="A transaction left open by a dead daemon blocks readers this long."
+    )
+    session_timeout_seconds: float = Field(
+        default=10.0, gt=0.0, description="After this silence the group gives the partitions to others."
+    )
+    rebalance_grace_seconds: float = Field(
+        default=5.0, ge=0.0, description="How long requests in work may hold up a rebalance."
+    )
+    drain_grace_seconds: float = Field(
+        default=30.0, ge=0.0, description="How long requests in work may take when the daemon stops."
+    )
+    max_record_bytes: int = Field(
+        default=1_000_000, ge=1_000, description="Largest record the brokers accept (`message.max.bytes`)."
+    )
+
+    security_protocol: SecurityProtocol = "PLAINTEXT"
+    sasl_mechanism: SaslMechanism = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    tls_ca_file: str | None = Field(default=None, description="PEM; the system's authorities when left out.")
+    tls_cert_file: str | None = Field(default=None, description="PEM of the client's certificate.")
+    tls_key_file: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.security_protocol.startswith("SASL") and (
+            self.sasl_username is None or self.sasl_password is None
+        ):
+            raise ValueError(f"{self.security_protocol} needs sasl_username and sasl_password")
+        return self
+
+    def connection(self) -> dict[str, Any]:
+        """Keyword arguments that every aiokafka client takes. Raises OSError for unreadable PEM files."""
+        password = self.sasl_password.get_secret_value() if self.sasl_password else None
+        return {
+            "bootstrap_servers": self.bootstrap_servers,
+            "client_id": self.client_id,
+            "security_protocol": self.security_protocol,
+            "ssl_context": self._tls() if self.security_protocol.endswith("SSL") else None,
+            "sasl_mechanism": self.sasl_mechanism,
+            "sasl_plain_username": self.sasl_username,
+            "sasl_plain_password": password,
+        }
+
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.tls_ca_file)
+        if self.tls_cert_file is not None:
+            context.load_cert_chain(self.tls_cert_file, self.tls_key_file)
+        return context

@@ -1,0 +1,101 @@
+"""Topics: created or verified at the start, and looked up before a reply is sent to one."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from daemon.kafka.errors import TopicMissing
+from daemon.kafka.producer import may_pass
+from daemon.kafka.settings import KafkaSettings
+
+# A name that was not there is asked for again after this long: topics are created while we run.
+_RECHECK_SECONDS = 1.0
+_LIMIT = "max.message.bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """`max_bytes`: the largest record batch the brokers take for it."""
+
+    partitions: int
+    max_bytes: int
+
+
+class Topics:
+    """What the cluster's topics are like. Never causes a topic to be created by asking for it."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._admin = AIOKafkaAdminClient(**settings.connection())
+        self._partitions: dict[str, int] = {}
+        self._limits: dict[str, int] = {}
+        self._refreshed = -_RECHECK_SECONDS
+
+    async def start(self) -> None:
+        """Creates or verifies what the settings name. Raises TopicMissing or aiokafka's KafkaError."""
+        await self._admin.start()
+        await self._refresh()
+        settings = self._settings
+        wanted = {*settings.request_topics, settings.reply_topic, settings.dead_letter_topic}
+        wanted |= {settings.metrics_topic, settings.control_topic}
+        missing = sorted(wanted - self._partitions.keys())
+        if missing and not settings.create_topics:
+            names = ", ".join(missing)
+            raise TopicMissing(f"Topics do not exist: {names}; create them or set `kafka.create_topics`.")
+        if missing:
+            await self._create(missing)
+            await self._refresh()
+
+    async def stop(self) -> None:
+        await self._admin.close()
+
+    async def find(self, name: str) -> Topic | None:
+        """The topic, or None when it does not exist (as of a second ago). Waits while brokers are away."""
+        while name not in self._partitions and time.monotonic() - self._refreshed >= _RECHECK_SECONDS:
+            try:
+                await self._refresh()
+            except Exception as error:
+                if not may_pass(error):
+                    raise
+                await asyncio.sleep(_RECHECK_SECONDS)
+        if name not in self._partitions:
+            return None
+        if name not in self._limits:
+            self._limits[name] = await self._max_bytes(name)
+        return Topic(self._partitions[name], self._limits[name])
+
+    async def _refresh(self) -> None:
+        # All topics at once: a request that names a topic creates it where the broker allows that.
+        listed: list[dict[str, Any]] = await self._admin.describe_topics(None)
+        self._partitions = {topic["topic"]: len(topic["partitions"]) for topic in listed}
+        self._refreshed = time.monotonic()
+
+    async def _max_bytes(self, name: str) -> int:
+        """The topic's limit, or the setting where we may not ask."""
+        asked = ConfigResource(ConfigResourceType.TOPIC, name, {_LIMIT: None})
+        try:
+            responses = await self._admin.describe_configs([asked])
+        except (KafkaError, AssertionError):
+            return self._settings.max_record_bytes
+        for _code, _message, _type, _name, entries in responses[0].resources:
+            for key, value, *_ in entries:
+                if key == _LIMIT:
+                    return int(value)
+        return self._settings.max_record_bytes
+
+    async def _create(self, names: list[str]) -> None:
+        settings = self._settings
+        factor = settings.replication_factor
+        # The client lets the broker choose the factor only beside an (empty) explicit placement.
+        placed: dict[int, list[int]] | None = {} if factor == -1 else None
+        new = [NewTopic(name, settings.partitions, factor, replica_assignments=placed) for name in names]
+        response = await self._admin.create_topics(new)
+        for name, code, *details in response.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                raise TopicMissing(f"Topic {name} could not be created ({error.__name__}: {details}).")

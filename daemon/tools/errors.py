@@ -1,0 +1,26 @@
+"""How tools fail and what is wrong with their declarations."""
+
+from daemon.errors import ConfigurationError
+from schemas.errors import AutoGLMError, ErrorCode
+
+
+class ToolError(AutoGLMError):
+    """The tool could not do what it was asked for.
+
+    Raise it from a tool to tell the model so, in a short sentence: `raise ToolError("order A1 not found")`.
+    It is a result like any other, so it is neither retried nor logged as a fault.
+    """
+
+    code = ErrorCode.TOOL_FAILED
+
+
+class ResultRefused(ToolError):
+    """The tool returned something that is not JSON; return dicts, lists, strings, numbers or models."""
+
+
+class ToolDeclarationError(ConfigurationError):
+    """A tool is not declared properly; see the message for the function and what to change."""
+
+
+class ToolModuleError(ConfigurationError):
+    """A tool module cannot be loaded; see the message for the module and the reason."""

@@ -1,0 +1,130 @@
+"""Runs tool calls. Whatever a tool does, the outcome is a result that the model can read."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+
+from daemon.tools.context import ToolContext
+from daemon.tools.errors import ToolError
+from daemon.tools.result import RESULT_BYTES, to_json, to_text
+from daemon.tools.threads import in_thread
+from daemon.tools.tool import Tool
+from schemas.reply import Outcome
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What came of a call. `result` is JSON data, {"error": sentence} unless `outcome` is ok."""
+
+    tool: str
+    arguments: dict[str, Any]
+    result: Any
+    outcome: Outcome
+    duration_ms: float
+    attempts: int = 1
+
+    @property
+    def text(self) -> str:
+        """The result as the model reads it: JSON on one line."""
+        return to_text(self.result)
+
+
+@dataclass
+class Executor:
+    """`timeout` in seconds holds for tools that declare none, `result_bytes` bounds a result's JSON text."""
+
+    timeout: float = 30.0
+    result_bytes: int = RESULT_BYTES
+    _slots: dict[str, asyncio.Semaphore] = field(default_factory=dict)
+    _abandoned: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    async def run(
+        self, tool: Tool, arguments: dict[str, Any], context: ToolContext | None = None
+    ) -> Execution:
+        """Never raises but for cancellation. Returns in time: a tool that does not is left behind."""
+        context = context or ToolContext()
+        started = time.perf_counter()
+        execution = Execution(tool.name, arguments, None, "error", 0.0)
+        try:
+            values = tool.signature.values(arguments)
+        except ValueError as error:
+            execution = replace(execution, result={"error": str(error)})
+        else:
+            for attempt in range(1, tool.retries + 2):
+                outcome, result, final = await self._attempt(tool, values, context)
+                execution = replace(execution, result=result, outcome=outcome, attempts=attempt)
+                if final or _passed(context.deadline):
+                    break
+        return replace(execution, duration_ms=(time.perf_counter() - started) * 1000)
+
+    async def _attempt(
+        self, tool: Tool, values: dict[str, Any], context: ToolContext
+    ) -> tuple[Outcome, Any, bool]:
+        """(outcome, result, whether another attempt would not help)."""
+        seconds = self.timeout if tool.timeout is None else tool.timeout
+        if context.deadline is not None:
+            seconds = min(seconds, max(0.0, context.deadline - time.monotonic()))
+        task = asyncio.ensure_future(self._call(tool, values, context))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=seconds)
+        except asyncio.CancelledError:
+            self._abandon(task)
+            raise
+        if not done:
+            # Cancelled but not awaited: a tool may ignore its cancellation.
+            self._abandon(task)
+            return "timeout", {"error": f"{tool.name} did not answer within {seconds:.3g} s"}, False
+        try:
+            return "ok", task.result(), True
+        except ToolError as error:
+            return "error", {"error": _safe(error)}, True
+        except asyncio.CancelledError:
+            return "error", {"error": f"{tool.name} was cancelled"}, False
+        except Exception as error:  # a tool's own code
+            log.warning("tool failed", tool=tool.name, origin=tool.origin, exc_info=error)
+            return "error", {"error": f"{type(error).__name__}: {_safe(error)}"}, False
+
+    async def _call(self, tool: Tool, values: dict[str, Any], context: ToolContext) -> Any:
+        if tool.signature.context_parameter is not None:
+            values = {**values, tool.signature.context_parameter: context}
+        slots = self._slots.setdefault(tool.name, asyncio.Semaphore(tool.concurrency))
+        await slots.acquire()
+        if not tool.is_async:
+            # A thread that was left behind holds its slot until it ends, so that hung calls cannot pile up.
+            return await in_thread(
+                lambda: to_json(tool.function(**values), self.result_bytes), tool.name, slots.release
+            )
+        try:
+            return to_json(await tool.function(**values), self.result_bytes)
+        except (SystemExit, KeyboardInterrupt) as error:  # would end the event loop
+            raise RuntimeError(repr(error)) from error
+        finally:
+            slots.release()
+
+    def _abandon(self, task: asyncio.Task[Any]) -> None:
+        self._abandoned.add(task)  # asyncio itself keeps only weak references
+        task.add_done_callback(self._forget)
+        task.cancel()
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved, so that asyncio does not complain
+
+
+def _passed(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
+def _safe(error: BaseException) -> str:
+    """The exception's text, bounded and fit for UTF-8, even if its __str__ fails."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(no message)"
+    return str(to_json(text[:1000]))

@@ -1,0 +1,53 @@
+"""What a tool returned, as JSON that fits into a prompt."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pydantic_core
+
+from daemon.tools.errors import ResultRefused
+
+RESULT_BYTES = 16_384
+
+
+def to_json(value: Any, limit: int = RESULT_BYTES) -> Any:
+    """`value` as plain JSON data: models, dataclasses, dates and decimals included.
+
+    NaN and infinities become null, halves of surrogate pairs U+FFFD. What is larger than `limit` bytes as
+    JSON text becomes {"truncated": its beginning}. Raises ResultRefused for what has no JSON form.
+    """
+    if isinstance(value, Iterator):  # might never end
+        raise ResultRefused(f"the tool returned a {type(value).__name__}; return a list instead.")
+    try:
+        data = pydantic_core.to_jsonable_python(
+            value, inf_nan_mode="null", bytes_mode="utf8", exclude_none=False
+        )
+        text = _clean(json.dumps(_finite(data), ensure_ascii=False, allow_nan=False))
+    except (pydantic_core.PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ResultRefused(f"the tool returned something that is not JSON: {reason}") from error
+    raw = text.encode()
+    if len(raw) > limit:
+        return {"truncated": raw[:limit].decode("utf-8", "ignore")}
+    return json.loads(text)
+
+
+def to_text(data: Any) -> str:
+    """JSON data on one line, as the model reads it."""
+    return json.dumps(data, ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    """`inf_nan_mode` holds for text only: as Python data, pydantic lets NaN through."""
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

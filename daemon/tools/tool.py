@@ -1,0 +1,81 @@
+"""One tool: a typed function and what the daemon must know to run it."""
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from daemon.tools.errors import ToolDeclarationError
+from daemon.tools.signature import Signature
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+ToolFunction = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """`timeout` in seconds per attempt, None for the executor's; `retries` after a failed attempt;
+    `concurrency` calls at a time.
+
+    `read_only`: changes nothing. `idempotent`: running a call twice does no more than running it once.
+    `compensate(arguments, result)` undoes a finished call. `scopes` are what a caller must hold to use it.
+    `origin` is where the function stands, as `file:line`.
+    """
+
+    name: str
+    description: str
+    function: ToolFunction
+    signature: Signature
+    origin: str
+    timeout: float | None = None
+    retries: int = 0
+    read_only: bool = False
+    idempotent: bool = False
+    compensate: ToolFunction | None = None
+    scopes: frozenset[str] = frozenset()
+    concurrency: int = 16
+
+    def __post_init__(self) -> None:
+        """Raises ToolDeclarationError."""
+        for wrong, remedy in (
+            (not _NAME.fullmatch(self.name), "a name is 1 to 64 letters, digits, _ . or -, no digit first"),
+            (not self.description.strip(), "give a description or a docstring: it is what the model reads"),
+            (self.timeout is not None and self.timeout <= 0, "timeout must be more than 0 seconds"),
+            (self.retries < 0, "retries must be 0 or more"),
+            (self.concurrency < 1, "concurrency must be 1 or more"),
+            (
+                self.retries > 0 and not (self.read_only or self.idempotent),
+                "retries would repeat its side effects; declare read_only or idempotent, or drop them",
+            ),
+        ):
+            if wrong:
+                raise ToolDeclarationError(f"tool {self.name!r} ({self.origin}): {remedy}.")
+
+    @property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(inspect.unwrap(self.function))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """JSON schema of the arguments object."""
+        return self.signature.schema
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        """The tool as an OpenAI function schema, always the same object."""
+        return {
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.description,
+                "parameters": self.parameters,
+            },
+        }
+
+
+def origin_of(function: ToolFunction) -> str:
+    """`file:line` of a function, as far as Python knows."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)

@@ -1,0 +1,107 @@
+"""The bundled model's tokenizer: byte-level BPE in which a value has the same tokens wherever it stands.
+
+Words, spaces, digits, capitals, punctuation and ideographs are pieces of their own, so no token crosses
+from JSON punctuation into a value, and copying a value means copying tokens one by one.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from engines.demo.dialogue import Dialogue, Message
+
+# In the order of GLM-4's tokenizer_config.json.
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "[MASK]",
+    "[gMASK]",
+    "[sMASK]",
+    "<sop>",
+    "<eop>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|observation|>",
+)
+END_TOKENS = ("<|endoftext|>", "<|user|>", "<|observation|>")
+TEMPLATE = Path(__file__).parent / "chat_template.jinja"
+PIECES = r"[A-Z]?[a-z]+|[\s\S]"
+
+
+def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Learn merges from the texts; all 256 bytes and the special tokens are always in the vocabulary."""
+    tokenizer = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def lexicon(texts: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(words of Latin letters, ideographs) of the texts, sorted; the ideographs once more in number from the
+    whole common block, so that unseen ones are copied byte by byte."""
+    words: set[str] = set()
+    ideographs: set[str] = set()
+    for text in texts:
+        words.update(word.lower() for word in re.findall(r"[A-Za-z]{2,12}", text))
+        ideographs.update(re.findall(r"[\u4e00-\u9fff]", text))
+    rare = [chr(code) for code in range(0x4E00, 0x9FA5, max(1, 0x51A5 // (len(ideographs) // 2 + 1)))]
+    return sorted(words), sorted(ideographs) + rare
+
+
+class Renderer:
+    """Messages to token ids, by the template that serves at run time."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, undefined=jinja2.ChainableUndefined
+        )
+        environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+        self.template = environment.from_string(TEMPLATE.read_text("utf-8"))
+        self.assistant = tokenizer.token_to_id("<|assistant|>")
+        self.user = tokenizer.token_to_id("<|user|>")
+        self.special = {tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
+
+    def text(self, messages: list[Message], tools: list[Message], add_generation_prompt: bool = False) -> str:
+        return self.template.render(
+            messages=messages, tools=tools, add_generation_prompt=add_generation_prompt
+        )
+
+    def ids(
+        self, messages: list[Message], tools: list[Message], add_generation_prompt: bool = False
+    ) -> list[int]:
+        text = self.text(messages, tools, add_generation_prompt)
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def prefix(self, tools: list[Message], system: str | None = None) -> list[int]:
+        """The system turn, which all dialogues with these tools share."""
+        return self.ids([{"role": "system", "content": system}] if system else [], tools)
+
+    def example(self, dialogue: Dialogue) -> tuple[list[int], list[bool]]:
+        """(ids after the system turn, True where the id is to be predicted): the assistant's own tokens,
+        with the special token that ends each of its turns."""
+        ids = self.ids([*dialogue.messages, {"role": "user", "content": ""}], [])
+        ids = ids[len(self.prefix([])) : -1]  # ends with <|user|>, without its newline
+        learned: list[bool] = []
+        turn, inside = -1, False
+        for token in ids:
+            learned.append(inside and dialogue.learned[turn])
+            if token == self.assistant:
+                turn, inside = turn + 1, True
+            elif token in self.special:
+                inside = False
+        return ids, learned

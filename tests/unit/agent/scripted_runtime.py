@@ -1,0 +1,52 @@
+"""A runtime whose model says what a test wrote down: engine, grammars and stops are the real ones."""
+
+import time
+
+import numpy as np
+
+
+class ScriptedRuntime:
+    """`script(prompt)` gives the assistant's next turn, end token included, for the prompt's text."""
+
+    def __init__(self, tokenizer, script, slots=8, capacity=2048):
+        self.slots, self.capacity, self.vocab_size = slots, capacity, tokenizer.vocab_size
+        self.script, self.step_seconds = script, 0.0
+        self._tokenizer = tokenizer
+        self._ids = {tokenizer.bytes_of(index): index for index in range(tokenizer.vocab_size)}
+        self._longest = max(map(len, self._ids))
+        self._assistant = tokenizer.token_id("<|assistant|>")
+        self._cells = [[0] * capacity for _ in range(slots)]
+
+    def prefill(self, slots, tokens, starts):
+        for slot, ids, start in zip(slots, tokens, starts.tolist(), strict=True):
+            self._cells[slot][start : start + len(ids)] = ids.tolist()
+        ends = [start + len(ids) for start, ids in zip(starts.tolist(), tokens, strict=True)]
+        return np.stack([self._logits(slot, end) for slot, end in zip(slots, ends, strict=True)])
+
+    def decode(self, tokens, positions):
+        time.sleep(self.step_seconds)
+        for slot, (token, position) in enumerate(zip(tokens.tolist(), positions.tolist(), strict=True)):
+            self._cells[slot][position] = token
+        return np.stack(
+            [self._logits(slot, position + 1) for slot, position in enumerate(positions.tolist())]
+        )
+
+    def copy_slot(self, source, target, length):
+        self._cells[target][:length] = self._cells[source][:length]
+
+    def close(self):
+        pass
+
+    def _logits(self, slot, length):
+        logits = np.zeros(self.vocab_size, np.float32)
+        ids = self._cells[slot][:length]
+        if self._assistant not in ids:  # a chunk from the middle of a prompt
+            return logits
+        turn = length - ids[::-1].index(self._assistant)
+        said = b"".join(map(self._tokenizer.bytes_of, ids[turn:]))
+        rest = self.script(self._tokenizer.decode(ids[:turn], special=True)).encode()[len(said) :]
+        for size in range(min(self._longest, len(rest)), 0, -1):
+            if (index := self._ids.get(rest[:size])) is not None:
+                logits[index] = 10.0
+                break
+        return logits

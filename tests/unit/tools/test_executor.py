@@ -1,0 +1,190 @@
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from daemon.tools.context import ToolContext
+from daemon.tools.executor import Executor
+from daemon.tools.registry import Registry, register_tool
+from openautoglm import ToolError
+
+
+@dataclass
+class Place:
+    city: str
+
+
+def declared(function, **options):
+    with Registry().collecting() as registry:
+        register_tool(function, name="t", description="d", **options)
+    return registry.get("t")
+
+
+async def run(function, arguments=None, context=None, **options):
+    return await Executor().run(declared(function, **options), arguments or {}, context)
+
+
+async def test_sync_functions_run_in_a_thread_and_async_ones_do_not():
+    def sync(place: Place):
+        return [place.city, threading.current_thread() is threading.main_thread()]
+
+    async def asynchronous(place: Place):
+        return [place.city, threading.current_thread() is threading.main_thread()]
+
+    first = await run(sync, {"place": {"city": "Köln"}})
+    assert (first.result, first.outcome, first.text) == (["Köln", False], "ok", '["Köln", false]')
+    assert first.duration_ms > 0
+    assert (await run(asynchronous, {"place": {"city": "x"}})).result == ["x", True]
+
+
+async def test_wrong_arguments_do_not_reach_the_function():
+    def never(amount: float):
+        raise AssertionError
+
+    execution = await run(never, {"amount": "much"})
+    assert execution.outcome == "error"
+    assert execution.result["error"].startswith("amount: ")
+
+
+async def test_failures_are_results():
+    def refuses():
+        raise ToolError("order A1 not found")
+
+    def breaks():
+        return 1 / 0
+
+    def leaves():
+        raise SystemExit(3)
+
+    async def leaves_the_loop():
+        raise SystemExit(3)
+
+    def stops():
+        raise StopIteration
+
+    async def cancels():
+        raise asyncio.CancelledError
+
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def mute():
+        raise Mute
+
+    assert (await run(refuses)).result == {"error": "order A1 not found"}
+    assert (await run(breaks)).result == {"error": "ZeroDivisionError: division by zero"}
+    for function in (leaves, leaves_the_loop, stops, cancels, mute):
+        execution = await run(function)
+        assert execution.outcome == "error"
+        assert isinstance(execution.result["error"], str)
+
+
+async def test_poisoned_results_are_errors():
+    def opaque():
+        return object()
+
+    execution = await run(opaque)
+    assert execution.outcome == "error"
+    assert execution.result["error"].startswith("the tool returned something that is not JSON")
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "stubborn"])
+async def test_timeouts_return_in_time(kind):
+    release = threading.Event()
+
+    def sync():
+        release.wait(5)
+
+    async def polite():
+        await asyncio.sleep(5)
+
+    async def stubborn():
+        while not release.is_set():
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                continue
+
+    function = {"sync": sync, "async": polite, "stubborn": stubborn}[kind]
+    started = time.monotonic()
+    execution = await run(function, timeout=0.05)
+    assert time.monotonic() - started < 1
+    assert execution.outcome == "timeout"
+    assert execution.result == {"error": "t did not answer within 0.05 s"}
+    release.set()
+    await asyncio.sleep(0.05)
+
+
+async def test_hung_calls_do_not_pile_up():
+    release, started = threading.Event(), []
+
+    def hangs():
+        started.append(1)
+        release.wait(5)
+
+    tool, executor = declared(hangs, timeout=0.03, concurrency=2), Executor()
+    executions = await asyncio.gather(*(executor.run(tool, {}) for _ in range(5)))
+    assert [execution.outcome for execution in executions] == ["timeout"] * 5
+    assert len(started) == 2
+    release.set()
+    await asyncio.sleep(0.05)
+    assert (await executor.run(tool, {})).outcome == "ok"
+
+
+async def test_the_deadline_shortens_the_timeout():
+    async def slow():
+        await asyncio.sleep(5)
+
+    context = ToolContext(deadline=time.monotonic() + 0.05)
+    started = time.monotonic()
+    assert (await run(slow, context=context, retries=3, read_only=True)).attempts == 1
+    assert time.monotonic() - started < 1
+
+
+async def test_retries_stop_at_success_and_at_a_definite_answer():
+    calls = []
+
+    def flaky():
+        calls.append(1)
+        if len(calls) < 3:
+            raise OSError("again")
+        return "done"
+
+    execution = await run(flaky, retries=5, idempotent=True)
+    assert (execution.result, execution.attempts) == ("done", 3)
+
+    def refuses():
+        calls.append(1)
+        raise ToolError("no")
+
+    calls.clear()
+    assert (await run(refuses, retries=5, idempotent=True)).attempts == 1
+
+
+async def test_the_context_reaches_the_function():
+    def who(context: ToolContext, greeting: str):
+        return f"{greeting} {context.user_id}"
+
+    execution = await run(who, {"greeting": "hi"}, ToolContext(user_id="U1"))
+    assert execution.result == "hi U1"
+
+
+async def test_cancelling_the_request_cancels_the_tool():
+    cancelled = asyncio.Event()
+
+    async def slow():
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    task = asyncio.create_task(run(slow))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(cancelled.wait(), 1)

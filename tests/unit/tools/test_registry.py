@@ -1,0 +1,77 @@
+import pytest
+
+import openautoglm
+from daemon.errors import UnknownTool
+from daemon.tools.errors import ToolDeclarationError
+from daemon.tools.registry import Registry
+
+
+@pytest.fixture
+def registry():
+    with Registry().collecting() as collected:
+        yield collected
+
+
+def test_a_decorated_function_is_a_tool_and_stays_a_function(registry):
+    @openautoglm.register_tool(timeout=2.0, scopes=["desk"])
+    def look(user_id: str) -> str:
+        """Look up
+        a customer.
+
+        Not for the model.
+        """
+        return user_id
+
+    assert look("U1") == "U1"
+    tool = registry.get("look")
+    assert (tool.description, tool.timeout, tool.scopes) == ("Look up a customer.", 2.0, frozenset({"desk"}))
+    assert tool.schema["function"]["parameters"]["required"] == ["user_id"]
+    assert "look" in registry and len(registry) == 1 and list(registry) == [tool]
+
+
+def test_bare_decorator_and_async(registry):
+    @openautoglm.register_tool
+    async def ping() -> str:
+        """Ping."""
+        return "pong"
+
+    assert registry.get("ping").is_async
+
+
+def test_a_second_tool_of_the_same_name_names_both_places(registry):
+    @openautoglm.register_tool(name="same", description="one")
+    def first(): ...
+
+    with pytest.raises(ToolDeclarationError) as caught:
+
+        @openautoglm.register_tool(name="same", description="two")
+        def second(): ...
+
+    for function in (first, registry.get("same").function):
+        assert f"{__file__}:{function.__code__.co_firstlineno}" in str(caught.value)
+    assert str(caught.value).count(__file__) == 2
+
+
+def test_unknown_names_say_what_there_is(registry):
+    with pytest.raises(UnknownTool, match="none is registered"):
+        registry.get("x")
+    openautoglm.register_tool(lambda: 1, name="y", description="d")
+    with pytest.raises(UnknownTool, match="use one of: y"):
+        registry.get("x")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"name": "two words", "description": "d"}, "a name is"),
+        ({"name": "x"}, "give a description"),
+        ({"name": "x", "description": "d", "timeout": 0}, "timeout"),
+        ({"name": "x", "description": "d", "retries": 1}, "side effects"),
+        ({"name": "x", "description": "d", "retries": -1}, "retries"),
+        ({"name": "x", "description": "d", "concurrency": 0}, "concurrency"),
+    ],
+)
+def test_wrong_declarations_are_refused(registry, options, reason):
+    with pytest.raises(ToolDeclarationError, match=reason):
+        openautoglm.register_tool(lambda: 1, **options)
+    assert len(registry) == 0
