@@ -166,9 +166,7 @@ async def bench(requests: int, in_flight: int, delivery: str) -> None:
         finally:
             engine.close()
     rounds = sum(map(len, chains))
-    print(
-        f"{requests} requests, {rounds} generations, {in_flight} in flight, {delivery}, {os.cpu_count()} cores"
-    )
+    print(f"{requests} requests, {rounds} generations, {in_flight} in flight, {delivery}")
     print(f"  through Kafka         {requests / through.wall:8.1f} requests/s")
     print(f"  straight into engine  {requests / bare.wall:8.1f} requests/s")
     print(f"  ratio                 {bare.wall / through.wall:8.2f}      (goal: 0.8)")
