@@ -8,14 +8,11 @@ Everything after that is counted in integers, so that no order of adding and no 
 kernel (engines/serve/kernels/sample.cu) draws the same tokens from the same logits.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.serve.kernels.table import DRAW, LOG2_E, Table, choice_table
+from engines.serve.kernels.table import DRAW, LOG2_E, Table
 from engines.serve.philox import random_bits
-from engines.serve.prompt import Sampling
 
 Logits = NDArray[np.float32]
 Bits = NDArray[np.int32]
@@ -33,26 +30,13 @@ _COEFFICIENTS = np.array(
 )
 
 
-def apply_mask(logits: Logits, rows: Sequence[int], bits: Bits) -> None:
-    """Set logits [n, V] of `rows` to -inf where `bits` [len(rows), ceil(V / 32)], lowest bit first, are 0."""
-    for row, allowed in zip(rows, bits, strict=True):
-        np.copyto(logits[row], -np.inf, where=~_unpack(allowed, logits.shape[1]))
-
-
-def sample(
-    logits: Logits, choices: Sequence[Sampling], seeds: Sequence[int], positions: Sequence[int]
-) -> NDArray[np.int64]:
-    """One token id per row of logits [n, V]; -1 where the row's best logit is not finite.
-
-    seeds, positions: what each row's random number is made from, see philox.random_bits.
-    """
-    return draw(logits, choice_table(choices, seeds, positions))["token"].astype(np.int64)
-
-
 def draw(logits: Logits, table: Table, allowed: Bits | None = None, seen: Bits | None = None) -> Table:
-    """One DRAW per CHOICE of `table`. logits [*, V]; allowed, seen [*, ceil(V / 32)], lowest bit first."""
+    """One DRAW per CHOICE of `table`; its token is -1 where the best logit is not finite.
+
+    logits [*, V]; allowed, seen [*, ceil(V / 32)], lowest bit first.
+    """
     draws = np.zeros(len(table), DRAW)
-    values = logits if _plain(table, len(logits)) else _processed(logits, table, allowed, seen)
+    values = logits[: len(table)] if _plain(table) else _processed(logits, table, allowed, seen)
     at = np.arange(len(table))
     tokens = values.argmax(axis=1)
     tokens = np.where(np.isfinite(values[at, tokens]), tokens, -1)
@@ -70,13 +54,10 @@ def draw(logits: Logits, table: Table, allowed: Bits | None = None, seen: Bits |
     return draws
 
 
-def _plain(table: Table, rows: int) -> bool:
-    """Whether the table's rows are the logits' rows as they are."""
-    return (
-        len(table) == rows
-        and bool((table["logits"] == np.arange(rows)).all())
-        and bool((table["allowed"] < 0).all() and (table["seen"] < 0).all())
-    )
+def _plain(table: Table) -> bool:
+    """Whether the table's rows are the logits' first rows as they are."""
+    in_order = bool((table["logits"] == np.arange(len(table))).all())
+    return in_order and bool((table["allowed"] < 0).all() and (table["seen"] < 0).all())
 
 
 def _processed(logits: Logits, table: Table, allowed: Bits | None, seen: Bits | None) -> Logits:
@@ -136,7 +117,7 @@ def _pick(weights: Weights, choice: np.void, share: int) -> int:
 
 
 def _first(weights: Weights, share: int) -> int:
-    """Index at which the running total first passes share / 2**64 of the whole: by blocks, then inside one."""
+    """Index at which the running total first passes share / 2**64 of the whole: by blocks, then in one."""
     cut = len(weights) // _SPAN * _SPAN
     sums = np.add.reduce(weights[:cut].reshape(-1, _SPAN), axis=1, dtype=np.float64)  # exact: below 2**53
     running = np.cumsum(np.append(sums, np.add.reduce(weights[cut:], dtype=np.float64)).astype(np.int64))

@@ -216,7 +216,7 @@ __device__ int draw(const Row &row, const Choice &choice)
 
 // logits [*, width], allowed and seen [*, ceil(width / 32)] with the lowest bit first, choices and draws
 // [gridDim.x], latest [slots].
-extern "C" __global__ void sample(const float *logits, int width, const unsigned *allowed,
+extern "C" __global__ void __launch_bounds__(1024) sample(const float *logits, int width, const unsigned *allowed,
                                   const unsigned *seen, const Choice *choices, Draw *draws, int *latest)
 {
     Choice choice = choices[blockIdx.x];

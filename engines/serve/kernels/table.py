@@ -48,11 +48,12 @@ def choice_table(choices: Sequence[Sampling], seeds: Sequence[int], positions: S
     for name in ("allowed", "seen", "slot"):
         table[name] = -1
     table["seed"], table["position"] = np.array([seeds, positions], np.uint64)
-    for row, choice in zip(table, choices, strict=True):
-        row["penalty"] = choice.repetition_penalty
+    table["penalty"] = [choice.repetition_penalty for choice in choices]
+    for i, choice in enumerate(choices):
         if choice.temperature > 0:
-            row["scale"] = np.float32(float(LOG2_E) * min(1 / choice.temperature, _STEEPEST))
-            row["top_k"] = choice.top_k
+            row = table[i]
+            row["scale"] = float(LOG2_E) * min(1 / choice.temperature, _STEEPEST)
+            row["top_k"] = min(choice.top_k, 2**32 - 1)
             row["top_p"] = int(choice.top_p * 2**64) if choice.top_p < 1 else 0
             row["min_weight"] = int(np.ceil(choice.min_p * UNIT))
     return table

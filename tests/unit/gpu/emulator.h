@@ -61,6 +61,7 @@ inline void entry()
 } // namespace emulator
 
 #define __global__
+#define __launch_bounds__(threads)
 #define __device__
 #define __shared__ static
 

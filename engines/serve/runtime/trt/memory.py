@@ -10,8 +10,8 @@ _GRAPH = 4 << 20  # bytes of one captured step, allowed for
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Bytes. weights: of the plan; workspace: of all execution contexts; per_slot: KV, logits and masks of one
-    slot; fixed: other buffers; graphs: how many are captured."""
+    """Bytes. weights: of the plan; workspace: of all contexts; per_slot: KV of one slot; fixed: of all other
+    buffers at most; graphs: how many are captured."""
 
     weights: int
     workspace: int
@@ -38,7 +38,7 @@ class GpuMemoryPlan:
     def fit(
         cls, needs: Needs, *, total: int, free: int, most_slots: int, slots: int | None = None
     ) -> "GpuMemoryPlan":
-        """free: bytes nobody has before the weights are loaded. slots None: as many as fit and the plan allows.
+        """free: bytes nobody has before the weights are loaded. slots: None for as many as fit.
 
         Raises EngineTooLarge with the number that would fit.
         """
@@ -49,7 +49,7 @@ class GpuMemoryPlan:
             missing = needs.per_slot - room
             raise EngineTooLarge(
                 f"the engine needs {_gib(missing)} more GPU memory for a single slot: {_gib(free)} of "
-                f"{_gib(total)} are free, weights take {_gib(needs.weights)}; free memory or build a smaller engine"
+                f"{_gib(total)} are free, weights take {_gib(needs.weights)}; free some or build it smaller"
             )
         chosen = fitting if slots is None else slots
         if chosen > fitting:

@@ -1,4 +1,4 @@
-"""The kernels where there is no GPU: executed on the CPU, compiled by NVRTC."""
+"""What unit tests of several rooms share."""
 
 import shutil
 
