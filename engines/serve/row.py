@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.serve.generation import Generation
+from engines.serve.history import History
 from engines.serve.masks import GrammarState
 from engines.serve.prompt import Completion, FinishReason, Prompt
 
@@ -26,6 +27,7 @@ class Row:
     submitted: float
     generation: Generation
     grammar: GrammarState | None = None
+    history: History | None = None
     prompt_ids: NDArray[np.int64] = field(init=False)
     known: list[int] = field(init=False)
     full: int = field(init=False)
