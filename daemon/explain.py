@@ -21,7 +21,7 @@ def unknown_variables(prefix: str, model: type[BaseModel]) -> list[str]:
     problems = []
     for variable in sorted(os.environ):
         if variable.startswith(prefix) and (first := variable[len(prefix) :].split("__")[0]) not in known:
-            near = _nearest(first, sorted(known))
+            near = nearest(first, sorted(known))
             problems.append(
                 f"environment {variable}: unknown setting; {near.replace('`', prefix, 1).rstrip('`')}"
             )
@@ -35,7 +35,7 @@ def _sentence(
     variable = prefix + "__".join(loc).upper()
     place = f"environment {variable}" if variable in os.environ else f"{file or 'settings'}: `{key}`"
     if kind == "extra_forbidden":
-        return f"{place}: unknown key; {_nearest(loc[-1], _keys(model, loc[:-1]))}"
+        return f"{place}: unknown key; {nearest(loc[-1], _keys(model, loc[:-1]))}"
     return f"{place}: {message[0].lower()}{message[1:]}."
 
 
@@ -48,7 +48,8 @@ def _keys(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
     return sorted(model.model_fields)
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
+    """What to say of a name that is none of `known`."""
     if close := difflib.get_close_matches(name, known, n=1):
         return f"did you mean `{close[0]}`?"
     return f"known here: {', '.join(known)}." if known else "remove it."
