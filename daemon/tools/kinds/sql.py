@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from daemon.tools.context import ToolContext
 from daemon.tools.errors import ToolError
+from daemon.tools.kinds.argument import Argument
 from daemon.tools.kinds.credentials import Credentials
 from daemon.tools.kinds.declaration import Declaration, Opened
 
@@ -148,6 +149,21 @@ def _statement(declaration: SqlDeclaration) -> sqlalchemy.TextClause:
         # A cursor of the server's: rows that nobody wants to see do not come over.
         text = text.execution_options(stream_results=True, max_row_buffer=declaration.max_rows + 1)
     declaration.check_names(set(text.compile().params), "`statement`")
-    # `IN :ids`: as many parameters as the array has items.
-    arrays = [name for name, argument in declaration.arguments.items() if argument.type == "array"]
-    return text.bindparams(*(sqlalchemy.bindparam(name, expanding=True) for name in arrays))
+    # `IN :ids`: as many parameters as the array has items; none at all need a type.
+    arrays = {name: argument for name, argument in declaration.arguments.items() if argument.type == "array"}
+    return text.bindparams(
+        *(
+            sqlalchemy.bindparam(name, type_=_item_type(array), expanding=True)
+            for name, array in arrays.items()
+        )
+    )
+
+
+def _item_type(array: Argument) -> sqlalchemy.types.TypeEngine[Any]:
+    kind = array.items.type if array.items else "string"
+    known: dict[str, sqlalchemy.types.TypeEngine[Any]] = {
+        "integer": sqlalchemy.BigInteger(),
+        "number": sqlalchemy.Double(),
+        "boolean": sqlalchemy.Boolean(),
+    }
+    return known.get(kind, sqlalchemy.Text())
