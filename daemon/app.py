@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from aiokafka.errors import KafkaError
 
 from daemon.agent.agent import Agent
 from daemon.bundled import bundled_engine
@@ -97,9 +98,11 @@ class App:
                 self._report(metrics, consumer, refresh),
                 self._keep_alive(),
             )
-            await self._shut_down(consumer)
+            await self._drain(consumer)
         finally:
+            await consumer.stop()
             await health.stop()
+        log.info("stopped")
         return 1 if failure else 0
 
     async def _until_stopped(self, *work: Coroutine[Any, Any, None]) -> BaseException | None:
@@ -116,8 +119,8 @@ class App:
             log.error("failed", error=str(failure), exc_info=failure)
         return failures[0] if failures else None
 
-    async def _shut_down(self, consumer: Consumer) -> None:
-        """Stop intake, let requests finish or hand them back, commit, leave the group. In this order."""
+    async def _drain(self, consumer: Consumer) -> None:
+        """Stop intake, let requests finish or hand them back, commit; a second signal cuts that short."""
         notify("STOPPING=1")
         log.info("draining", in_work=consumer.in_work)
         drain = asyncio.create_task(consumer.drain())
@@ -128,8 +131,6 @@ class App:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-        await consumer.stop()
-        log.info("stopped")
 
     async def _report(self, metrics: Metrics, consumer: Consumer, refresh: Any) -> None:
         kafka = self._settings.kafka
@@ -137,7 +138,11 @@ class App:
             await asyncio.sleep(self._settings.metrics.interval_seconds)
             refresh()
             value = metrics.snapshot().model_dump_json().encode()
-            await consumer.publish(Outgoing(kafka.metrics_topic, self._settings.instance.encode(), value))
+            try:
+                await consumer.publish(Outgoing(kafka.metrics_topic, self._settings.instance.encode(), value))
+            except KafkaError as error:
+                # Requests may well go on; if they do not, the consumer says so itself.
+                log.warning("metrics_not_published", error=str(error) or type(error).__name__)
 
     async def _keep_alive(self) -> None:
         interval = watchdog_seconds()
@@ -159,4 +164,5 @@ class App:
 
 
 async def _raise_when(engine: Engine) -> None:
-    await asyncio.wrap_future(engine.failed)
+    # Shielded: cancelling this waiter must not cancel the engine's own future.
+    await asyncio.shield(asyncio.wrap_future(engine.failed))

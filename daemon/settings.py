@@ -60,7 +60,7 @@ class AgentSettings(_Section):
 class ToolSettings(_Section):
     modules: list[str] = Field(default=[], description="Import paths or .py files that register tools.")
     timeout_seconds: float = Field(default=10.0, gt=0, description="For tools that declare none.")
-    result_bytes: int = Field(default=16_384, ge=256, description="Longer tool results are refused.")
+    result_bytes: int = Field(default=16_384, ge=256, description="Longer tool results are cut.")
 
 
 class LimitSettings(_Section):

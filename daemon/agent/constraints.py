@@ -8,6 +8,7 @@ from daemon.agent.errors import UnsupportedSchema
 from engines.errors import GrammarError
 from engines.serve.grammar import Grammar
 from engines.tokenizer import Format, Shape
+from engines.tokenizer.formats import json_text
 from engines.tokenizer.identity import IdentityCache
 from schemas.request import (
     ChoiceFormat,
@@ -40,7 +41,7 @@ def value_of(wanted: ResponseFormat | None, text: str) -> Any:
         case None | TextFormat():
             return None
         case JsonObjectFormat() | JsonSchemaFormat():
-            return json.loads(text)
+            return json_text.loads(text)
         case _:
             return text
 

@@ -11,7 +11,7 @@ from daemon.agent.job import Job
 from daemon.agent.record import Record
 from daemon.errors import Cancelled, DeadlineExceeded
 from engines.serve.prompt import Chunk, Completion, Prompt, Sampling
-from engines.tokenizer import Output, Shape, Tokenizer
+from engines.tokenizer import Answer, Output, Shape, Tokenizer
 
 LONG_TEXT = 20_000  # characters; about 10 ms of rendering
 
@@ -84,7 +84,11 @@ class Speaker:
             raise DeadlineExceeded
         turn = self.tokenizer.turn()
         turn.push(completion.token_ids)
-        return Said(turn.output(tools), turn.visible, completion.finish_reason == "length")
+        output = turn.output(tools)
+        if not tools and isinstance(output, list):
+            # Nothing was offered and no grammar kept the model from calling: it only reads like a call.
+            output = Answer(self.tokenizer.decode(completion.token_ids))
+        return Said(output, turn.visible, completion.finish_reason == "length")
 
     async def _render(
         self, messages: Sequence[dict[str, Any]], tools: tuple[dict[str, Any], ...]

@@ -11,6 +11,7 @@ EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: systemd does not restart on 
 
 app = typer.Typer(
     name="autoglm",
+    add_completion=False,
     help="Answer Apache Kafka requests with GLM models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -44,5 +44,5 @@ def configure(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])
-    # aiokafka reports every retried fetch as an error; what matters reaches us as an exception or a metric.
-    logging.getLogger("aiokafka").setLevel(max(LEVELS[level], logging.WARNING))
+    # aiokafka reports what it retries as errors; what it cannot mend reaches us as an exception.
+    logging.getLogger("aiokafka").setLevel(LEVELS[level] if level == "debug" else logging.CRITICAL)

@@ -1,5 +1,6 @@
 """Tell systemd how we are: the sd_notify protocol (https://www.freedesktop.org/software/systemd/man/sd_notify.html)."""
 
+import contextlib
 import os
 import socket
 
@@ -11,7 +12,11 @@ def notify(state: str) -> None:
         return
     if address.startswith("@"):  # the abstract namespace
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+    # A manager that does not listen any more must not take the daemon down with it.
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock,
+    ):
         sock.connect(address)
         sock.sendall(state.encode())
 

@@ -68,7 +68,7 @@ def _model(fields: dict[str, Any]) -> type[BaseModel]:
         f"argument_{index}": (Annotated[hint, Field(alias=name)], default)
         for index, (name, (hint, default)) in enumerate(fields.items())
     }
-    return create_model("Arguments", __config__=ConfigDict(extra="forbid"), **mangled)
+    return create_model("Arguments", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **mangled)
 
 
 def _tidy(schema: JsonSchemaValue) -> JsonSchemaValue:

@@ -5,18 +5,21 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+from engines.build.calibrate import calibrate
 from engines.build.checkpoint import COMPANIONS, Checkpoint
 from engines.build.graph.builder import GraphBuilder
 from engines.build.graph.dialects import DIALECTS, FILES, PLAN_DIALECT
 from engines.build.graph.model import write_model
 from engines.build.plan import PlanOptions, compile_plan, load_flavour
+from engines.build.quality import measure
 from engines.build.quantize import BLOCKS
 from engines.build.recipe import Recipe
+from engines.build.windows import Text, Windows, windows
 from engines.errors import BuildError, EngineFolderError
 from engines.manifest import Dialect, FileEntry, KVLayout, Manifest, Plan, Precision, Sizes
 
@@ -27,6 +30,8 @@ REVISION = 1
 """Raised when the same checkpoint and options give other files than before."""
 
 PLAN_FILE = "model.plan"
+HELD_OUT = 8192
+"""Tokens the report is made on, at most."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Order:
     dialects: tuple[Dialect, ...]
     plan: PlanOptions | None
     name: str
+    calibration: Windows = field(default_factory=list)
+    held_out: Windows = field(default_factory=list)
 
     def versions(self) -> dict[str, str]:
         """What writes the files."""
@@ -55,13 +62,17 @@ def build(
     dialects: Sequence[Dialect] | None = None,
     block: int = 128,
     plan: PlanOptions | None = None,
+    calibration: Sequence[Text] = (),
+    held_out: Sequence[Text] = (),
     name: str | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Build the engine folder `out` from a Hugging Face folder; nothing to do if it is there already.
 
     dialects: which ONNX graphs to write (default: fused, or none beside a plan); the first one serves.
-    plan: compile a TensorRT plan with these options. name: of the model (default: the folder's).
+    plan: compile a TensorRT plan with these options. calibration: text like the model's work; quantized
+    weights are then solved for it (GPTQ) instead of rounded. held_out: other such text, to report the
+    damage on in `Manifest.quality`. name: of the model (default: the folder's).
 
     Raises CheckpointError or UnsupportedModel before anything is written, BuildError when a step fails.
     An interrupted build leaves no `out`; an existing engine in `out` is replaced in one step.
@@ -70,6 +81,9 @@ def build(
     source = Checkpoint(checkpoint)
     chosen: tuple[Dialect, ...] = (() if plan else ("fused",)) if dialects is None else tuple(dialects)
     order = Order(Recipe(precision, block), chosen, plan, name or checkpoint.resolve().name)
+    order = replace(
+        order, calibration=windows(source, calibration), held_out=windows(source, held_out, HELD_OUT)
+    )
     _check(order, out)
     fingerprint = _fingerprint(source, order, say)
     existing = _existing(out)
@@ -107,7 +121,12 @@ def _existing(out: Path) -> Manifest | None:
 def _fingerprint(source: Checkpoint, order: Order, say: Progress) -> str:
     """Of the order, the tools and every byte of the checkpoint."""
     plan = replace(order.plan, timing_cache=None) if order.plan else None
-    digest = hashlib.sha256(repr((replace(order, plan=plan), order.versions())).encode())
+    settings = order.recipe, order.dialects, plan, order.name, order.versions()
+    digest = hashlib.sha256(repr(settings).encode())
+    for kind in (order.calibration, order.held_out):
+        digest.update(f"{len(kind)} windows".encode())
+        for window in kind:
+            digest.update(window.tobytes())
     files = source.files()
     for index, path in enumerate(files):
         digest.update(f"{path.name}:{FileEntry.of(path).sha256}".encode())
@@ -139,15 +158,26 @@ def _all_or_nothing(out: Path) -> Iterator[Path]:
 
 
 def _fill(source: Checkpoint, work: Path, order: Order, fingerprint: str, say: Progress) -> Manifest:
+    with tempfile.TemporaryDirectory(dir=work) as scratch:
+        if order.calibration and order.recipe.precision != "fp32":
+            solution = calibrate(
+                source, order.recipe, order.calibration, Path(scratch), lambda d, n: say("calibration", d, n)
+            )
+            order = replace(order, recipe=replace(order.recipe, solution=solution))
+        return _write(source, work, order, fingerprint, say)
+
+
+def _write(source: Checkpoint, work: Path, order: Order, fingerprint: str, say: Progress) -> Manifest:
     for kind in order.dialects:
         _write_graph(source, work / FILES[kind], order, kind, say)
+    quality = _report(source, work, order, say) if order.held_out else None
     plan = _compile(source, work, order, order.plan, say) if order.plan else None
     for companion in COMPANIONS:
         if (source.folder / companion).is_file():
             shutil.copyfile(source.folder / companion, work / companion)
     say("files", 0, 1)
-    files = {path.name: FileEntry.of(path) for path in sorted(work.iterdir())}
-    manifest = _manifest(source, order, plan, fingerprint, files)
+    files = {path.name: FileEntry.of(path) for path in sorted(work.iterdir()) if path.is_file()}
+    manifest = _manifest(source, order, plan, fingerprint, files).model_copy(update={"quality": quality})
     manifest.save(work)
     say("files", 1, 1)
     return manifest
@@ -161,6 +191,20 @@ def _write_graph(source: Checkpoint, path: Path, order: Order, kind: str, say: P
             writer.capacity = order.plan.capacity
         write_model(writer, lambda done, total: say(f"graph ({kind})", done, total))
         builder.save()
+
+
+def _report(source: Checkpoint, work: Path, order: Order, say: Progress) -> dict[str, Any]:
+    """Measured on the first graph, or on one written for the purpose beside a plan."""
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        graph = work / FILES[order.dialects[0]] if order.dialects else Path(folder) / FILES["fused"]
+        if not order.dialects:
+            _write_graph(source, graph, order, "fused", say)
+        found = measure(source, graph, order.held_out, lambda done, total: say("quality", done, total))
+    calibrated = order.recipe.solution is not None
+    return found | {
+        "method": "gptq" if calibrated else "rounding",
+        "calibration_tokens": sum(map(len, order.calibration)) if calibrated else 0,
+    }
 
 
 def _compile(source: Checkpoint, work: Path, order: Order, options: PlanOptions, say: Progress) -> Plan:

@@ -147,7 +147,7 @@ class Engine:
         row = self._row(prompt)
         with self._condition:
             if self._error is not None or self._closing:
-                raise self._error or EngineClosed()
+                raise _again(self._error or EngineClosed())
             if len(self._open) >= self._rows_at_once + self._queue_limit:
                 raise EngineBusy(f"{len(self._open)} requests are waiting already; send this one later")
             self._open[row.generation] = row
@@ -259,13 +259,20 @@ class Engine:
             self._error = error
             generations, self._open = list(self._open), {}
         for generation in generations:
-            generation.finish(error)
+            generation.finish(_again(error))
         notify(generations)
         self._runtime.close()
         if isinstance(error, EngineClosed):
             self.failed.set_result(None)
         else:
             self.failed.set_exception(error)
+
+
+def _again(error: EngineFailed) -> EngineFailed:
+    """A fresh copy for each who gets it: an exception keeps the traceback of everybody who raised it."""
+    copy = type(error)(str(error))
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

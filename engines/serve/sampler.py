@@ -13,6 +13,7 @@ from engines.serve.philox import uniform
 from engines.serve.prompt import Sampling
 
 Logits = NDArray[np.float32]
+_BLOCK, _CANDIDATES, _HUGE = 64, 256, 1e30
 
 
 def apply_mask(logits: Logits, rows: Sequence[int], bits: NDArray[np.int32]) -> None:
@@ -28,7 +29,7 @@ def apply_mask(logits: Logits, rows: Sequence[int], bits: NDArray[np.int32]) -> 
 def sample(
     logits: Logits, choices: Sequence[Sampling], seeds: Sequence[int], positions: Sequence[int]
 ) -> NDArray[np.int64]:
-    """One token id per row of logits [n, V]; -1 where the row's best logit is not finite.
+    """One token id per row of logits [n, V], which are overwritten; -1 where the best logit is not finite.
 
     seeds, positions: what each row's random number is made from, see philox.uniform.
     """
@@ -38,33 +39,69 @@ def sample(
     if drawn:
         keys = np.array([seeds[i] for i in drawn], np.uint64)
         counters = np.array([positions[i] for i in drawn], np.uint64)
-        tokens[drawn] = _draw(logits[drawn], [choices[i] for i in drawn], uniform(keys, counters))
+        part = logits if len(drawn) == len(logits) else logits[drawn]
+        tokens[drawn] = _draw(part, [choices[i] for i in drawn], uniform(keys, counters))
     return tokens
 
 
 def _draw(logits: Logits, choices: Sequence[Sampling], numbers: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Categorical draws by inverting the cumulative distribution at `numbers` [n]."""
-    temperatures = np.array([choice.temperature for choice in choices])[:, None]
-    # Subtracting first keeps a tiny temperature from overflowing.
-    scaled = (logits - logits.max(axis=1, keepdims=True)).astype(np.float64) / temperatures
-    weights = np.exp(scaled)
+    """Categorical draws by inverting the cumulative distribution at `numbers` [n]; overwrites logits."""
+    rows, width = logits.shape
+    scales = np.array([min(1 / choice.temperature, _HUGE) for choice in choices], np.float32)
+    # Subtracting the best first keeps a tiny temperature from overflowing.
+    logits -= logits.max(axis=1, keepdims=True)
+    logits *= scales[:, None]
+    weights = np.exp(logits, out=logits)
+    if width % _BLOCK:  # padding has no weight
+        weights = np.zeros((rows, _whole_blocks(width)), np.float32)
+        weights[:, :width] = logits
     filtered = [i for i, choice in enumerate(choices) if choice.top_k or choice.top_p < 1]
     if filtered:
         part = weights[filtered]
-        part[part < _threshold(part, [choices[i] for i in filtered])] = 0
-        weights[filtered] = part
-    total = np.cumsum(weights, axis=1)
-    return np.asarray((total > (numbers * total[:, -1])[:, None]).argmax(axis=1), np.int64)
+        weights[filtered] = part * (part >= _threshold(part, [choices[i] for i in filtered])[:, None])
+    ends = _block_ends(weights)
+    return _first_above(weights, ends, numbers * ends[:, -1])
 
 
-def _threshold(weights: NDArray[np.float64], choices: Sequence[Sampling]) -> NDArray[np.float64]:
-    """The smallest weight that top-k and top-p keep, per row [n, 1]."""
-    width = weights.shape[1]
-    ordered = -np.sort(-weights, axis=1)
+def _threshold(weights: Logits, choices: Sequence[Sampling]) -> Logits:
+    """The smallest weight that top-k and top-p keep, [n]; weights [n, whole blocks]."""
+    width, every = weights.shape[1], np.arange(len(choices))
     kept = np.array([min(choice.top_k or width, width) for choice in choices])
-    ordered[np.arange(width) >= kept[:, None]] = 0
-    total = np.cumsum(ordered, axis=1)
     shares = np.array([choice.top_p for choice in choices])
-    last = (total >= (shares * total[:, -1])[:, None]).argmax(axis=1)
-    last = np.where(shares < 1, last, kept - 1)
-    return np.asarray(ordered[np.arange(len(choices)), last][:, None], np.float64)
+    total = np.where(kept < width, 0, _block_ends(weights)[:, -1])
+    few = min(width, _whole_blocks(max(_CANDIDATES, *(choice.top_k for choice in choices))))
+    for size in (few, width):  # the likeliest few nearly always hold enough; sorting all is slow
+        best = -np.sort(-np.partition(weights, width - size, axis=1)[:, width - size :], axis=1)
+        best *= np.arange(size) < kept[:, None]
+        ends = _block_ends(best)
+        # "Reaches the share" is "exceeds the number just below it".
+        targets = np.nextafter(shares * np.maximum(total, ends[:, -1]), 0)
+        if size == width or (ends[:, -1] > targets).all():
+            break
+    last = np.where(shares < 1, _first_above(best, ends, targets), kept - 1)
+    threshold: Logits = best[every, np.minimum(last, size - 1)]
+    return threshold
+
+
+def _first_above(
+    weights: Logits, ends: NDArray[np.float64], targets: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """First index at which the cumulative weight exceeds targets [n]; ends: see _block_ends."""
+    every = np.arange(len(weights))
+    block = (ends > targets[:, None]).argmax(axis=1)
+    before = np.where(block > 0, ends[every, block - 1], 0)
+    inside = np.cumsum(weights.reshape(len(weights), -1, _BLOCK)[every, block], axis=1, dtype=np.float64)
+    above = inside > (targets - before)[:, None]
+    # Sums in another order may differ in the last digit; the block's last weighty token is meant then.
+    last = (inside == inside[:, -1:]).argmax(axis=1)
+    return np.asarray(block * _BLOCK + np.where(above.any(axis=1), above.argmax(axis=1), last), np.int64)
+
+
+def _block_ends(weights: Logits) -> NDArray[np.float64]:
+    """Cumulative weight at the end of each block, [n, blocks]: several times faster than token by token."""
+    sums = np.einsum("nbi->nb", weights.reshape(len(weights), -1, _BLOCK))
+    return np.cumsum(sums, axis=1, dtype=np.float64)
+
+
+def _whole_blocks(width: int) -> int:
+    return -(-width // _BLOCK) * _BLOCK

@@ -9,6 +9,7 @@ import heapq
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engines.serve.costs import StepCosts
 from engines.serve.row import Row
@@ -78,7 +79,7 @@ class Scheduler:
     def admit(self) -> tuple[list[Row], list[Copy]]:
         """Move queued rows into slots while there are any; returns them and the copies to make, in order."""
         admitted, copies, held = list[Row](), list[Copy](), list[tuple[int, float, int, Row]]()
-        while self._queue and self.table.active < self.table.rows:
+        while self._queue and self.table.active < self.table.rows and len(held) < self.table.rows:
             entry = heapq.heappop(self._queue)
             row = entry[-1]
             if row.number not in self._waiting:
@@ -114,11 +115,12 @@ class Scheduler:
 
     def pieces(self) -> list[Piece]:
         """What to prefill in this step, most urgent row first, within the token budget."""
-        rows = sorted(
-            (row for row in self.rows if self._prefills(row)), key=lambda row: (-row.priority, row.number)
-        )
-        decoding = any(self.backlog(row) == 1 for row in self.rows)
-        budget = self.costs.prefill_budget(decoding)
+        backlogs = self._backlogs()
+        if (backlogs == 1).all():
+            return []
+        rows = [row for row in self.rows if self._prefills(row)]
+        rows.sort(key=lambda row: (-row.priority, row.number))
+        budget = self.costs.prefill_budget(decoding=bool((backlogs == 1).any()))
         pieces = list[Piece]()
         for row in rows:
             if budget <= 0:
@@ -131,7 +133,9 @@ class Scheduler:
 
     def decodes(self) -> bool:
         """Whether a decode step is due: some row waits for nothing else."""
-        return any(self.backlog(row) == 1 or not self._prefills(row) for row in self.rows)
+        if (self._backlogs() == 1).any():
+            return True
+        return not all(self._prefills(row) for row in self.rows)
 
     def computed(self, row: Row) -> int:
         """How many of the row's known tokens have their KV in its slot."""
@@ -151,6 +155,11 @@ class Scheduler:
                 raise RuntimeError(f"row {row.number} and slot {slot} disagree")
             if (held != np.asarray(row.known[: len(held)])).any():
                 raise RuntimeError(f"slot {slot} holds other tokens than row {row.number}")
+
+    def _backlogs(self) -> NDArray[np.int64]:
+        """Of every row, in slot order; once settled."""
+        known = np.fromiter((len(row.known) for row in self.rows), np.int64, len(self.rows))
+        return known - self.table.valid[: len(known)]
 
     def _prefills(self, row: Row) -> bool:
         backlog = self.backlog(row)

@@ -150,12 +150,16 @@ class Stepper:
         self._mask(rows, logits, [i for i in constrained if rows[i].prompt.sampling.temperature > 0])
         tokens = self._draw(rows, logits)
         refused = [i for i in constrained if not self._accepts(rows[i], tokens[i])]
-        if refused:
-            again, part = [rows[i] for i in refused], logits[refused]
+        greedy = [i for i in refused if rows[i].prompt.sampling.temperature == 0]
+        if greedy:
+            again, part = [rows[i] for i in greedy], logits[greedy]
             self._mask(again, part, range(len(again)))
-            for i, row, token in zip(refused, again, self._draw(again, part), strict=True):
+            for i, token in zip(greedy, self._draw(again, part), strict=True):
                 tokens[i] = token
-                self._accepts(row, token)
+                if self._accepts(rows[i], token):
+                    refused.remove(i)
+        for i in refused:
+            self._fail(rows[i], GrammarError("the grammar refuses a token that its own mask allows"))
         self._hand_out(rows, tokens)
 
     def _hand_out(self, rows: list[Row], tokens: list[int]) -> None:
@@ -173,7 +177,7 @@ class Stepper:
                 continue
             row.known.append(token)
             self.counters.tokens_generated += 1
-            if row.generation.watched:
+            if row.generation.streaming:
                 self._touched.append(row.generation)
 
     def _draw(self, rows: list[Row], logits: Logits) -> list[int]:
@@ -245,7 +249,7 @@ class Stepper:
         row.forced_tokens += forced
         self.counters.tokens_forced += forced
         self.counters.tokens_generated += appended
-        if row.generation.watched:
+        if row.generation.streaming:
             self._touched.append(row.generation)
 
 

@@ -54,8 +54,10 @@ class GraphBuilder:
         self._inputs.append(helper.make_tensor_value_info(name, _TYPES[dtype], list(shape)))
         return name
 
-    def output(self, name: str, dtype: str, shape: Iterable[int | str]) -> str:
-        self._outputs.append(helper.make_tensor_value_info(name, _TYPES[dtype], list(shape)))
+    def output(self, name: str, dtype: str, shape: Iterable[int | str] | None) -> str:
+        """An output; without a shape the runtime infers it."""
+        dims = None if shape is None else list(shape)
+        self._outputs.append(helper.make_tensor_value_info(name, _TYPES[dtype], dims))
         return name
 
     def nodes(

@@ -20,14 +20,13 @@ def mix(d: Dialect, x: str, weights: str, mixture: Mixture) -> str:
     """`Dialect.mix`; both operators compute only the chosen experts."""
     gate_up = [expert.gate_up.weight for expert in mixture.experts]
     down = [expert.down.weight for expert in mixture.experts]
-    first, second = (d.recipe.format(matrices[0], "expert") for matrices in (gate_up, down))
+    form = d.recipe.expert_format(mixture)
     experts = d.parameters.config.experts
     assert experts is not None
     attrs: dict[str, Any] = {"k": experts.per_token, "activation_type": "swiglu", "swiglu_fusion": 1}
     attrs |= {"activation_alpha": 1.0, "activation_beta": 0.0}
-    if first and second:
-        # One block size serves both products.
-        attrs |= {"expert_weight_bits": first.bits, "block_size": min(first.block, second.block)}
+    if form:
+        attrs |= {"expert_weight_bits": form.bits, "block_size": form.block}
         return _blocks(d, x, weights, (gate_up, down), attrs)
     return _plain(d, x, weights, (gate_up, down), attrs)
 

@@ -103,8 +103,9 @@ class Standard(Dialect):
     def mix(self, x: str, weights: str, mixture: Mixture) -> str:
         """Every expert answers every token in one batched product; the unchosen count nothing."""
         b = self.builder
-        gate_up = self._experts([expert.gate_up.weight for expert in mixture.experts])
-        down = self._experts([expert.down.weight for expert in mixture.experts])
+        form = self.recipe.expert_format(mixture)
+        gate_up = self._experts([expert.gate_up.weight for expert in mixture.experts], form)
+        down = self._experts([expert.down.weight for expert in mixture.experts], form)
         inner = self.gate(b.node("MatMul", x, gate_up), mixture.experts[0].down.weight.shape[1])
         answers = b.node("MatMul", inner, down)
         shares = b.node("Unsqueeze", b.node("Transpose", weights, perm=[1, 0]), b.constant([2]))
@@ -138,9 +139,8 @@ class Standard(Dialect):
         codes, scales = self._blocks(matrix, form)
         return self._dequantized(matrix.name, codes, scales, form)
 
-    def _experts(self, matrices: list[Matrix]) -> str:
+    def _experts(self, matrices: list[Matrix], form: Format | None) -> str:
         """The experts' weights as [experts, K, N]."""
-        form = self.recipe.format(matrices[0], "expert")
         rows, columns = matrices[0].shape
         name = f"{matrices[0].name}.experts"
         if form is None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from engines.tokenizer.formats import lark
+from engines.tokenizer.formats import json_text, lark
 from engines.tokenizer.formats.arguments import argument_schema
 from engines.tokenizer.formats.format import Answer, Call, Format, Message, Output, Tool, chosen
 from engines.tokenizer.formats.shape import Shape
@@ -65,7 +65,7 @@ class Glm4(Format):
         while True:
             name, line_end, body = rest.partition("\n")
             try:
-                arguments, end = json.JSONDecoder().raw_decode(body)
+                arguments, end = json_text.raw_decode(body)
             except ValueError:
                 return calls or Answer(text)
             if not line_end or not name.strip() or not isinstance(arguments, dict):
@@ -102,7 +102,7 @@ def arguments_of(function: dict[str, Any]) -> Any:
     arguments = function.get("arguments", {})
     if isinstance(arguments, str):
         try:
-            return json.loads(arguments)
+            return json_text.loads(arguments)
         except ValueError:
             return arguments
     return arguments

@@ -9,12 +9,11 @@ Strings stand as they are, everything else as JSON. Source: chat_template.jinja 
 takes OpenAI messages but wants the arguments of earlier calls as objects.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from engines.tokenizer.formats import lark
+from engines.tokenizer.formats import json_text, lark
 from engines.tokenizer.formats.arguments import argument_schema, property_schemas
 from engines.tokenizer.formats.format import Answer, Call, Format, Message, Output, Tool, chosen
 from engines.tokenizer.formats.glm4 import arguments_of
@@ -147,7 +146,7 @@ def _read(value: str, schema: Any) -> Any:
     if not isinstance(schema, dict) or is_plain_string(schema):
         return value
     try:
-        return json.loads(value)
+        return json_text.loads(value)
     except ValueError:
         return value
 

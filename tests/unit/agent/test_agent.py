@@ -75,8 +75,9 @@ async def test_rounds_are_bounded(start, ask):
 async def test_only_offered_tools_can_be_called(ask):
     reply = await ask(says(CALL, "\nDone.<|user|>"), tools=["note"], tool_choice="required", max_tokens=60)
     assert all(report.name == "note" for report in reply.tools)
-    none = await ask(says(CALL), tools=[], max_tokens=5)
-    assert none.tools == []
+    none = await ask(says(CALL), tools=[])
+    assert none.tools == [] and none.intent.kind == "answer"
+    assert none.message.content == CALL.removesuffix("<|observation|>")
 
 
 async def test_tool_choice(ask):

@@ -23,3 +23,8 @@ def test_the_watchdog_is_only_ours_when_it_names_us(monkeypatch):
     assert watchdog_seconds() == 30.0
     monkeypatch.setenv("WATCHDOG_PID", "1")
     assert watchdog_seconds() is None
+
+
+def test_a_manager_that_is_gone_does_no_harm(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    notify("STOPPING=1")

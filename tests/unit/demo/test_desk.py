@@ -1,8 +1,10 @@
 import json
 import threading
+from pathlib import Path
 
 import pytest
 
+import engines.demo
 from daemon.tools.context import ToolContext
 from daemon.tools.executor import Executor
 from daemon.tools.loading import load_tools
@@ -44,6 +46,12 @@ async def test_results_have_the_keys_the_model_was_trained_on(call, desk):
     assert desk.names() == list(SHAPES)
     for name, (arguments, keys) in SHAPES.items():
         assert list(await call(name, **arguments)) == keys
+
+
+def test_the_model_was_trained_on_exactly_these_tools(desk):
+    trained = json.loads((Path(engines.demo.__path__[0]) / "tools.json").read_text("utf-8"))
+    # As text: the order of the keys is what the prompt shows.
+    assert json.dumps([tool.schema for tool in desk]) == json.dumps(trained)
 
 
 async def test_values(call):

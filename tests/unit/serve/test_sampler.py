@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from engines.errors import InvalidPrompt
 from engines.serve.philox import philox, uniform
 from engines.serve.prompt import Sampling
-from engines.serve.sampler import apply_mask, sample
+from engines.serve.sampler import _draw, apply_mask, sample
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,25 @@ def reference(logits, choice):
         Sampling(1.0, top_k=1),
     ],
 )
-def test_draws_follow_the_distribution(choice):
-    logits = np.random.default_rng(3).normal(size=12).astype(np.float32) * 2
-    draws = 20_000
+@pytest.mark.parametrize("spread", [0, 300])
+def test_draws_follow_the_distribution(choice, spread):
+    """spread: that many hopeless tokens in between do not matter."""
+    rng, draws = np.random.default_rng(3), 5_000
+    logits = rng.normal(size=12).astype(np.float32) * 2
+    if spread:
+        wide = np.full(12 + spread, -200, np.float32)
+        places = np.sort(rng.permutation(12 + spread)[:12])
+        wide[places] = logits
+        tokens = sample(np.tile(wide, (draws, 1)), [choice] * draws, [11] * draws, range(draws))
+        assert np.isin(tokens, places).all()
+        _compare(np.searchsorted(places, tokens), logits, choice)
+        return
     tokens = sample(np.tile(logits, (draws, 1)), [choice] * draws, [11] * draws, range(draws))
-    expected = reference(logits, choice) * draws
+    _compare(tokens, logits, choice)
+
+
+def _compare(tokens, logits, choice):
+    expected = reference(logits, choice) * len(tokens)
     counts = np.bincount(tokens, minlength=12)
     assert not counts[expected == 0].any()
     used = expected > 0
@@ -122,3 +136,21 @@ def test_a_row_without_finite_logits_is_told():
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(InvalidPrompt, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+@given(
+    seed=st.integers(0, 999),
+    width=st.integers(2, 700),
+    top_k=st.integers(0, 300),
+    top_p=st.sampled_from([0.05, 0.5, 0.999, 1.0]),
+    number=st.floats(0, 1, exclude_max=True),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_draw_is_the_one_that_its_number_picks(seed, width, top_k, top_p, number):
+    logits = np.random.default_rng(seed).normal(size=(1, width)).astype(np.float32) * 3
+    choice = Sampling(0.7, top_k, top_p)
+    token = int(_draw(logits.copy(), [choice], np.array([number]))[0])
+    shares = reference(logits[0], choice)
+    assert shares[token] > 0
+    ends = np.cumsum(shares)
+    assert ends[token] - shares[token] - 1e-5 <= number <= ends[token] + 1e-5

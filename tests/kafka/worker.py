@@ -1,0 +1,42 @@
+"""A consumer in a process of its own, to be killed or frozen.
+
+`python -m tests.kafka.worker SETTINGS SECONDS`
+
+Prints `start VALUE ATTEMPT` when the handler gets a request. SIGTERM drains and stops.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+
+from daemon.kafka.consumer import Consumer
+from daemon.kafka.envelope import Envelope
+from daemon.kafka.record import Emit, Incoming, Outgoing
+from daemon.kafka.replies import reply_record
+from daemon.kafka.settings import KafkaSettings
+
+
+async def main(chosen: KafkaSettings, seconds: float) -> None:
+    async def handler(record: Incoming, emit: Emit) -> list[Outgoing]:
+        value = record.value or b""
+        print("start", value.decode(), record.attempt, flush=True)
+        # Different lengths, so that requests finish out of order.
+        await asyncio.sleep(seconds * (1 + record.offset % 5) / 3)
+        return [reply_record(record, Envelope.of(record), chosen.reply_topic, value)]
+
+    consumer = Consumer(chosen, handler)
+    await consumer.start()
+    terminated = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
+    run = asyncio.create_task(consumer.run())
+    stop = asyncio.create_task(terminated.wait())
+    await asyncio.wait([run, stop], return_when=asyncio.FIRST_COMPLETED)
+    await consumer.drain()
+    await consumer.stop()
+    stop.cancel()
+    await run
+
+
+if __name__ == "__main__":
+    asyncio.run(main(KafkaSettings.model_validate(json.loads(sys.argv[1])), float(sys.argv[2])))
