@@ -1,6 +1,7 @@
 """Every tool there is, from wherever it comes, kept current while requests run."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -81,10 +82,17 @@ class Catalog:
             self._swap(parts, problems)
             return self.problems
 
-    async def watch(self, seconds: float) -> None:
-        """Reload whenever a file has changed, and what may have come back; looks every `seconds`."""
+    async def watch(self, seconds: float, asked: asyncio.Event) -> None:
+        """Reload what has changed or may have come back, looking every `seconds` (0: never), and everything
+        when `asked`: credentials and installed plug-ins as well."""
         while True:
-            await asyncio.sleep(seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds or None):
+                    await asked.wait()
+            if asked.is_set():
+                asked.clear()
+                await self.reload(everything=True)
+                continue
             changed = any(part.opened.changed() for part in self._parts.values())
             retry = any(refusal.over for refusal in self._refused.values())
             if changed or retry or await asyncio.to_thread(self._current_stamp) != self._stamp:

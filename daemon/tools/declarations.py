@@ -5,11 +5,11 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from daemon.explain import nearest
+from daemon.explain import keys_at, nearest
 from daemon.tools.errors import ToolDeclarationError
 from daemon.tools.kinds.command import CommandDeclaration
 from daemon.tools.kinds.credentials import Credentials
@@ -29,10 +29,10 @@ KINDS: dict[str, type[Declared]] = {
 
 
 def files(places: Iterable[Path]) -> list[Path]:
-    """The declaration files among `places`, files or folders, in a fixed order."""
+    """The declaration files among `places`, files or folders, in a fixed order. A folder need not exist."""
     found = []
     for place in places:
-        found += sorted(place.glob("*.toml")) if place.is_dir() else [place]
+        found += [place] if place.suffix == ".toml" else sorted(place.glob("*.toml"))
     return found
 
 
@@ -94,31 +94,8 @@ def _sentence(place: str, model: type[BaseModel], error: Any) -> str:
     loc = [str(part) for part in error["loc"]]
     key = ".".join([place, *loc]) + "`"
     if error["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {nearest(loc[-1], _keys(model, loc[:-1]))}"
+        return f"{key}: unknown key; {nearest(loc[-1], keys_at(model, loc[:-1]))}"
     if error["type"] == "missing":
         return f"{key}: missing; add it."
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{key}: {message[0].lower()}{message[1:]}."
-
-
-def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    """The keys of the table at `path` below `model`, as the file spells them."""
-    inside: Any = model
-    for part in path:
-        if isinstance(inside, type) and issubclass(inside, BaseModel):
-            field = inside.model_fields.get(part)
-            inside = field.annotation if field else None
-        else:  # dict[str, Argument], perhaps with None
-            models = [
-                kind for kind in _flat(inside) if isinstance(kind, type) and issubclass(kind, BaseModel)
-            ]
-            inside = models[0] if models else None
-    if not (isinstance(inside, type) and issubclass(inside, BaseModel)):
-        return []
-    return sorted(field.alias or name for name, field in inside.model_fields.items())
-
-
-def _flat(annotation: Any) -> Iterator[Any]:
-    yield annotation
-    for inner in get_args(annotation):
-        yield from _flat(inner)
