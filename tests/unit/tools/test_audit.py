@@ -83,4 +83,4 @@ async def test_every_execution_leaves_an_event(registry):
     assert (first.topic, first.record, first.call_id) == ("t", "t/0/1", "k")
     assert first.arguments["password"] == "***" and first.error is None and first.duration_ms > 0
     assert events[1].error == "less than nothing" and "amount" in events[2].error
-    assert events[3].duration_ms >= 40
+    assert events[3].duration_ms > 0
