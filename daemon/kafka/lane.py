@@ -18,6 +18,8 @@ from daemon.kafka.publisher import LanePublisher
 from daemon.kafka.record import Handler, Incoming, Outgoing
 from daemon.kafka.settings import KafkaSettings
 
+_CLOSE_SECONDS = 3.0  # for the courtesies of an orderly end; what matters is committed by then
+
 
 @dataclass(frozen=True)
 class Room:
@@ -77,6 +79,7 @@ class Lane:
         self._idle = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.committed: Mark | None = None
+        self.publishing = asyncio.Lock()  # whoever holds it may compare `committed` with the brokers' word
 
     async def start(self) -> None:
         """Commits the opening, which proves that the partition is ours, and starts working."""
@@ -128,7 +131,8 @@ class Lane:
         if clean and self._opening:
             # Nothing was left half done, so the next opening starts counting anew.
             with contextlib.suppress(Exception):
-                await self._publish([], self._progress.mark())
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._publish([], self._progress.mark())
         await self._publisher.close()
 
     def _incoming(self, record: ConsumerRecord) -> Incoming:
@@ -225,8 +229,9 @@ class Lane:
             await self._changed.wait()
 
     async def _publish(self, records: Sequence[Outgoing], mark: Mark) -> None:
-        await self._publisher.publish(records, mark)
-        self.committed = mark
+        async with self.publishing:
+            await self._publisher.publish(records, mark)
+            self.committed = mark
 
     async def _guard(self, run: Coroutine[Any, Any, None]) -> None:
         try:
