@@ -176,8 +176,13 @@ class Engine:
             raise InvalidPrompt("token_ids must be a flat list of integers")
         if ids.min() < 0 or ids.max() >= self._runtime.vocab_size:
             raise InvalidPrompt(f"token ids must be in [0, {self._runtime.vocab_size})")
+        options = prompt.options
+        if options is not None and not all(
+            0 <= t < self._runtime.vocab_size for o in options.options for t in o
+        ):
+            raise InvalidPrompt(f"option tokens must be in [0, {self._runtime.vocab_size})")
         room = self._runtime.capacity - len(ids)
-        if room < 1:
+        if room < 1 + (len(options.prefix) + options.depth if options is not None else 0):
             raise PromptTooLong(
                 f"the prompt has {len(ids)} tokens, this engine takes at most {self._runtime.capacity - 1}"
             )

@@ -7,6 +7,7 @@ from typing import Literal
 
 from engines.errors import InvalidPrompt
 from engines.serve.grammar import Grammar
+from engines.serve.options import OptionTree
 
 FinishReason = Literal["stop", "length", "cancelled", "expired"]
 
@@ -50,6 +51,7 @@ class Prompt:
     token_ids: the whole context, in the model's vocabulary.
     stop_token_ids: end the answer (None: the model's own); ignore_eos: nothing does but max_tokens.
     priority: higher runs first; deadline: time.monotonic() seconds after which nobody wants it.
+    options: how likely each is to follow is wanted, not an answer; one tree may serve many prompts.
     Raises InvalidPrompt.
     """
 
@@ -61,12 +63,15 @@ class Prompt:
     ignore_eos: bool = False
     priority: int = 0
     deadline: float | None = None
+    options: OptionTree | None = None
 
     def __post_init__(self) -> None:
         if not len(self.token_ids):
             raise InvalidPrompt("a prompt needs at least one token")
         if self.max_tokens < 1:
             raise InvalidPrompt(f"max_tokens must be 1 or more, not {self.max_tokens}")
+        if self.options is not None and self.grammar is not None:
+            raise InvalidPrompt("a prompt has options or a grammar, not both")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class Completion:
 
     cached_tokens: prompt tokens whose KV was reused; forced_tokens: tokens the grammar left no choice in.
     first_token_ms counts from submission (0 when there is none); prefill_ms from admission.
+    logprobs: natural logarithm of each option's probability, given that one of them follows.
     """
 
     token_ids: list[int]
@@ -95,3 +101,4 @@ class Completion:
     prefill_ms: float
     first_token_ms: float
     decode_ms: float
+    logprobs: tuple[float, ...] = ()

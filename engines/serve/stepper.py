@@ -9,7 +9,11 @@ import numpy as np
 from engines.errors import GenerationFailed, GrammarError
 from engines.serve.costs import StepCosts
 from engines.serve.generation import Generation, notify
+<<<<<<< HEAD
 from engines.serve.kernels.table import choice_table
+=======
+from engines.serve.options import OptionTree, log_softmax
+>>>>>>> tasks
 from engines.serve.prompt import FinishReason
 from engines.serve.row import Row
 from engines.serve.runtime.contract import Bits, Runtime
@@ -148,6 +152,14 @@ class Stepper:
         The best token of a greedy row is tried on its grammar first: a model that follows the format needs
         no mask then, and the mask would have left that token the best.
         """
+        if any(row.prompt.options is not None for row in rows):
+            for row, scores in zip(rows, logits, strict=True):
+                if row.prompt.options is not None:
+                    self._read_fork(row, row.prompt.options, scores)
+            kept = [i for i, row in enumerate(rows) if row.prompt.options is None]
+            rows, logits = [rows[i] for i in kept], logits[kept]
+            if not rows:
+                return
         constrained = [i for i, row in enumerate(rows) if row.grammar is not None]
         masked = self._mask(rows, [i for i in constrained if rows[i].prompt.sampling.temperature > 0])
         tokens, seconds = self._draw(rows, masked)
@@ -165,6 +177,25 @@ class Stepper:
             self._fail(rows[i], GrammarError("the grammar refuses a token that its own mask allows"))
         self._hand_out(rows, tokens)
         return seconds
+
+    def _read_fork(self, row: Row, options: OptionTree, logits: Logits) -> None:
+        """Note how likely each way is at the fork that the row stands at, and send it to the next one."""
+        assert row.logprobs is not None and row.slot is not None
+        if options.forks:
+            fork = options.forks[row.forks_read]
+            logprobs = log_softmax(logits[fork.tokens])
+            if not np.isfinite(logprobs).all():
+                self._fail(row, GenerationFailed())
+                return
+            for under, logprob in zip(fork.under, logprobs.tolist(), strict=True):
+                row.logprobs[under] += logprob
+            row.forks_read += 1
+        if row.forks_read < len(options.forks):
+            self.table.truncate(row.slot, row.go_to(options.forks[row.forks_read].path))
+            return
+        row.go_to(())
+        self.table.truncate(row.slot, len(row.known))
+        self.end(row, "stop")
 
     def _hand_out(self, rows: list[Row], tokens: list[int]) -> None:
         now = time.monotonic()

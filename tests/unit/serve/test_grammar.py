@@ -242,3 +242,13 @@ async def test_a_slow_grammar_does_not_keep_others_waiting(start, compiler, monk
     assert not held.done
     release.set()
     assert TOKENIZER.decode((await held.result()).token_ids) in ("low", "user")
+
+
+def test_a_grammar_may_name_an_end_of_turn_token_that_is_an_eos_token(compiler):
+    state = compiler.compile(Grammar.lark("start: /a+/ <[2]>\n"))
+    (letter,) = TOKENIZER.encode("a", add_special_tokens=False).ids
+    assert not state.accept(2), "nothing was said yet"
+    assert state.accept(letter)
+    assert not state.accept(3), "another end of turn than the grammar's"
+    assert state.accept(2)
+    assert state.complete
