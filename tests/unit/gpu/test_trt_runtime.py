@@ -97,7 +97,7 @@ def test_an_engine_answers_the_same_on_both_runtimes(emulated, folders, tmp_path
     folder = folders / "glm"
     manifest = Manifest.load(folder)
     gpu = open_emulated_runtime(emulated, folder, tmp_path, slots=5, capacity=95)
-    gpu._device.unbind()  # the engine's thread takes it over
+    gpu.leave()  # the engine's thread takes it over
     cpu = OrtRuntime.open(folder, manifest, slots=5, capacity=95, dialect="standard", threads=1)
     picks = [
         Sampling(),
@@ -117,7 +117,7 @@ def test_an_engine_answers_the_same_on_both_runtimes(emulated, folders, tmp_path
 
 
 def test_the_device_follows_the_thread_that_uses_it(runtime):
-    runtime._device.unbind()
+    runtime.leave()
     failed = []
 
     def use():

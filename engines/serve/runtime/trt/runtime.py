@@ -67,7 +67,7 @@ class TrtRuntime:
         """Load the engine folder's plan on a GPU of this machine.
 
         slots: None for as many as fit. device: index or UUID. limit: seconds a step may take. cache: file for
-        what TensorRT-RTX compiles here. Any thread may use the runtime afterwards, one at a time.
+        what TensorRT-RTX compiles here. It is this thread's until `leave`.
         Raises EngineFolderError, EngineTooLarge, DeviceNotFound, KernelError, GpuFailed.
         """
         assert manifest.plan is not None
@@ -78,7 +78,6 @@ class TrtRuntime:
         except BaseException:
             gpu.close()
             raise
-        gpu.unbind()
         return runtime
 
     @classmethod
@@ -158,6 +157,9 @@ class TrtRuntime:
     def finish(self) -> None:
         self._device.bind()
         wait_until(self._device.record().query, self._limit)
+
+    def leave(self) -> None:
+        self._device.unbind()
 
     def logits(self, slots: range) -> Logits:
         self._device.bind()
