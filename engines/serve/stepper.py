@@ -181,12 +181,13 @@ class Stepper:
         Returns the runtime's seconds.
         """
         assert row.logprobs is not None and row.slot is not None
-        began = time.perf_counter()
-        logits = self.runtime.logits(range(row.slot, row.slot + 1))[0]
-        seconds = time.perf_counter() - began
+        seconds = 0.0
         if options.forks:
             fork = options.forks[row.forks_read]
-            logprobs = log_softmax(logits[fork.tokens])
+            began = time.perf_counter()
+            scores = self.runtime.logits(range(row.slot, row.slot + 1))[0]
+            seconds = time.perf_counter() - began
+            logprobs = log_softmax(scores[fork.tokens])
             if not np.isfinite(logprobs).all():
                 self._fail(row, GenerationFailed())
                 return seconds

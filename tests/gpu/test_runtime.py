@@ -55,7 +55,7 @@ def test_a_row_decodes_the_same_in_any_batch(golden, open_golden):
 
 
 def steps(runtime, rows, count, lookahead):
-    """Seconds per step of decode and draw. lookahead: enqueue a step before the last one's tokens are read."""
+    """Seconds per step of decode and draw. lookahead: enqueue one before the last one's tokens are read."""
     table = choice_table([Sampling()] * rows, [0] * rows, [0] * rows)
     table["slot"] = np.arange(rows)
     fed = -1 - np.arange(rows)

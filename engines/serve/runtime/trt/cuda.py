@@ -16,7 +16,6 @@ from engines.serve.runtime.trt.choice import choose_device
 from engines.serve.runtime.trt.device import Event, Host
 from engines.serve.runtime.trt.faults import fault
 
-
 _thread = threading.local()  # device: whose context is current, at most one per thread
 
 

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from engines.errors import EngineTooLarge
+from engines.errors import EngineTooLarge, GpuFailed
 from engines.manifest import Manifest
 from engines.serve.kernels.table import DRAW, Table
 from engines.serve.runtime.contract import Bits, Logits, Tokens
@@ -184,6 +185,8 @@ class TrtRuntime:
             )
 
     def close(self) -> None:
+        with suppress(GpuFailed):  # a GPU that failed has nothing to give back
+            self._device.bind()
         self._steps.close()
         self._device.close()
 
