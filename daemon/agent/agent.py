@@ -9,7 +9,7 @@ from daemon.agent.job import Job
 from daemon.agent.record import Record
 from daemon.agent.speaker import Machine, Speaker
 from daemon.agent.tasks import Task, standard_tasks
-from daemon.errors import UnknownModel, UnknownTask, status_of
+from daemon.errors import InvalidRequest, UnknownModel, UnknownTask, status_of
 from daemon.tools.access import Access, Caller
 from daemon.tools.executor import Executor
 from daemon.tools.registry import Registry
@@ -88,6 +88,8 @@ class Agent:
         task = self.tasks.get(request.task)
         if task is None:
             raise UnknownTask(f"there is no task {request.task!r}; use one of: {', '.join(self.tasks)}.")
+        if request.texts is not None and not getattr(task, "takes_texts", False):
+            raise InvalidRequest(f"task `{request.task}` takes no `texts`; send one request for each.")
         task.validate(request, registry)
         return task
 

@@ -27,6 +27,7 @@ from engines.errors import (
 from engines.manifest import Manifest
 from engines.serve.costs import StepCosts
 from engines.serve.generation import Generation, notify
+from engines.serve.history import History
 from engines.serve.masks import GrammarCompiler
 from engines.serve.memory import CachePlan
 from engines.serve.prompt import Prompt
@@ -175,8 +176,13 @@ class Engine:
             raise InvalidPrompt("token_ids must be a flat list of integers")
         if ids.min() < 0 or ids.max() >= self._runtime.vocab_size:
             raise InvalidPrompt(f"token ids must be in [0, {self._runtime.vocab_size})")
+        options = prompt.options
+        if options is not None and not all(
+            0 <= t < self._runtime.vocab_size for o in options.options for t in o
+        ):
+            raise InvalidPrompt(f"option tokens must be in [0, {self._runtime.vocab_size})")
         room = self._runtime.capacity - len(ids)
-        if room < 1:
+        if room < 1 + (len(options.prefix) + options.depth if options is not None else 0):
             raise PromptTooLong(
                 f"the prompt has {len(ids)} tokens, this engine takes at most {self._runtime.capacity - 1}"
             )
@@ -193,6 +199,7 @@ class Engine:
             submitted=time.monotonic(),
             generation=Generation(self._cancel, _running_loop()),
             grammar=self._compiler.ready(prompt.grammar) if self._compiler and prompt.grammar else None,
+            history=None if prompt.sampling.repetition_penalty == 1 else History(self._runtime.vocab_size),
         )
 
     def _compile(self, row: Row) -> None:
