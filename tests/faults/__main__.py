@@ -1,0 +1,92 @@
+"""`make chaos`: many rounds of every fault, and a table. Exit status 1 when a promise was broken."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.faults.campaign import Outcome, play
+from tests.faults.cluster import Cluster
+from tests.faults.model import build_engine
+from tests.faults.scenarios import SCENARIOS
+
+KINDS = ("lost", "duplicated", "order")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-n", "--rounds", type=int, default=10, help="of every scenario")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 100_000)
+    parser.add_argument("--only", default="", help="scenarios whose name contains this")
+    chosen = parser.parse_args()
+    print(f"seed {chosen.seed}", flush=True)
+    outcomes = asyncio.run(_play(chosen.rounds, chosen.seed, chosen.only))
+    Console(width=150).print(table(outcomes))
+    broken = [outcome for outcome in outcomes if outcome.violations]
+    for outcome in broken:
+        print(outcome)
+    return 1 if broken else 0
+
+
+async def _play(rounds: int, seed: int, only: str) -> list[Outcome]:
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        engine = build_engine(Path(folder))
+        cluster = Cluster(Path(folder) / "kafka")
+        await cluster.start()
+        try:
+            for scenario in SCENARIOS:
+                if only not in scenario.name:
+                    continue
+                if missing := scenario.ready():
+                    print(f"{scenario.name}: skipped, {missing}", flush=True)
+                    continue
+                outcome = await play(cluster, engine, scenario, seed, rounds)
+                print(
+                    f"{outcome.scenario}: {outcome.replies}/{outcome.requests} answered, "
+                    f"{len(outcome.violations)} violations, {outcome.seconds:.0f} s",
+                    flush=True,
+                )
+                outcomes.append(outcome)
+        finally:
+            await cluster.stop()
+    return outcomes
+
+
+def table(outcomes: list[Outcome]) -> Table:
+    """`others`: violations of other kinds. `in flight`: median of requests without reply at each fault."""
+    columns = ("rounds", "requests", "lost", "duplicated", "order", "others", "redelivered", "aborted")
+    told = Table("scenario", *columns, "in flight", "recovery, slowest")
+    for outcome in outcomes:
+        kinds = [outcome.count(kind) for kind in KINDS]
+        recovery, in_flight = outcome.slowest_recovery, outcome.typical_in_flight
+        told.add_row(
+            outcome.scenario,
+            str(outcome.rounds),
+            str(outcome.requests),
+            *map(str, kinds),
+            str(len(outcome.violations) - sum(kinds)),
+            str(outcome.redelivered),
+            str(outcome.aborted),
+            "" if in_flight is None else f"{in_flight:.0f}",
+            "" if recovery is None else f"{recovery:.1f} s",
+        )
+    sums = [sum(outcome.count(kind) for outcome in outcomes) for kind in KINDS]
+    told.add_section()
+    told.add_row(
+        "all",
+        str(sum(outcome.rounds for outcome in outcomes)),
+        str(sum(outcome.requests for outcome in outcomes)),
+        *map(str, sums),
+        str(sum(len(outcome.violations) for outcome in outcomes) - sum(sums)),
+    )
+    return told
+
+
+if __name__ == "__main__":
+    sys.exit(main())
