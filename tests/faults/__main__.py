@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import statistics
 import sys
 import tempfile
 import time
@@ -13,7 +14,7 @@ from rich.table import Table
 from tests.faults.campaign import Outcome, play
 from tests.faults.cluster import Cluster
 from tests.faults.model import build_engine
-from tests.faults.scenarios import SCENARIOS
+from tests.faults.scenarios.matrix import SCENARIOS
 
 KINDS = ("lost", "duplicated", "order")
 
@@ -43,12 +44,12 @@ async def _play(rounds: int, seed: int, only: str) -> list[Outcome]:
             for scenario in SCENARIOS:
                 if only not in scenario.name:
                     continue
-                if missing := scenario.ready():
-                    print(f"{scenario.name}: skipped, {missing}", flush=True)
+                if missing := scenario.missing():
+                    print(f"{scenario.name}: skipped, needs {missing}", flush=True)
                     continue
-                outcome = await play(cluster, engine, scenario, seed, rounds)
+                outcome = await play(cluster, engine, [scenario], seed, rounds)
                 print(
-                    f"{outcome.scenario}: {outcome.replies}/{outcome.requests} answered, "
+                    f"{outcome.scenario}: {len(outcome.history.told)}/{len(outcome.history.asked)} answered, "
                     f"{len(outcome.violations)} violations, {outcome.seconds:.0f} s",
                     flush=True,
                 )
@@ -59,29 +60,29 @@ async def _play(rounds: int, seed: int, only: str) -> list[Outcome]:
 
 
 def table(outcomes: list[Outcome]) -> Table:
-    """`others`: violations of other kinds. `in flight`: median of requests without reply at each fault."""
+    """`others`: violations of other kinds. `in flight` and `recovery` are medians, see Outcome."""
     columns = ("rounds", "requests", "lost", "duplicated", "order", "others", "redelivered", "aborted")
-    told = Table("scenario", *columns, "in flight", "recovery, slowest")
+    told = Table("scenario", *columns, "in flight", "recovery", "slowest")
     for outcome in outcomes:
         kinds = [outcome.count(kind) for kind in KINDS]
-        recovery, in_flight = outcome.slowest_recovery, outcome.typical_in_flight
         told.add_row(
             outcome.scenario,
-            str(outcome.rounds),
-            str(outcome.requests),
+            str(len(outcome.played)),
+            str(len(outcome.history.asked)),
             *map(str, kinds),
             str(len(outcome.violations) - sum(kinds)),
             str(outcome.redelivered),
             str(outcome.aborted),
-            "" if in_flight is None else f"{in_flight:.0f}",
-            "" if recovery is None else f"{recovery:.1f} s",
+            f"{statistics.median(outcome.in_flight):.0f}" if outcome.in_flight else "",
+            f"{statistics.median(outcome.recoveries):.1f} s" if outcome.recoveries else "",
+            f"{max(outcome.recoveries):.1f} s" if outcome.recoveries else "",
         )
     sums = [sum(outcome.count(kind) for outcome in outcomes) for kind in KINDS]
     told.add_section()
     told.add_row(
         "all",
-        str(sum(outcome.rounds for outcome in outcomes)),
-        str(sum(outcome.requests for outcome in outcomes)),
+        str(sum(len(outcome.played) for outcome in outcomes)),
+        str(sum(len(outcome.history.asked) for outcome in outcomes)),
         *map(str, sums),
         str(sum(len(outcome.violations) for outcome in outcomes) - sum(sums)),
     )

@@ -11,6 +11,9 @@ Kind = Literal[
     "lost", "duplicated", "invented", "order", "aborted", "attempt", "tool", "dead letter", "death"
 ]
 
+Call = tuple[str, str]
+"""(correlation, tool)"""
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -112,26 +115,18 @@ def _tools(history: History) -> Iterator[Violation]:
     has happened, and what is declared `once` begins once, its outcome being told as unknown if it is.
     """
     owners: dict[str, set[str]] = defaultdict(set)
-    began: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    acted: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    began: dict[Call, Counter[str]] = defaultdict(Counter)
+    acted: dict[Call, Counter[str]] = defaultdict(Counter)
     for ran in history.ran:
         owners[ran.key].add(ran.correlation)
         (began if ran.event == "began" else acted)[ran.correlation, ran.tool][ran.key] += 1
     for key, requests in owners.items():
         if len(requests) > 1:
             yield Violation("tool", f"key {key} was given to {sorted(requests)}")
-    asked = Counter(asked.correlation for asked in history.asked)
-    reported: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    answered = {}
-    for reply in history.told:
-        if reply.correlation in answered and not history.exactly_once:
-            continue
-        answered[reply.correlation] = reply
-        for report in reply.reports:
-            reported[reply.correlation, report.tool][report.outcome] += 1
+    answered, reported = _reported(history)
     for call in sorted(began.keys() | reported.keys()):
         correlation, tool = call
-        if correlation not in answered or correlation not in asked:
+        if correlation not in answered:
             continue
         if len(began[call]) > reported[call].total():
             yield Violation(
@@ -139,13 +134,28 @@ def _tools(history: History) -> Iterator[Violation]:
             )
         if reported[call]["ok"] > len(acted[call]):
             yield Violation("tool", f"{correlation}: {tool} is reported ok and has not acted")
-        if history.declared.get(tool) != "once":
+        if history.declared.get(tool) == "once":
+            for key, count in began[call].items():
+                if count > 1:
+                    yield Violation("tool", f"{correlation}: {tool} began {count} times with key {key}")
+        doubtful = reported[call].total() - reported[call]["ok"]
+        if doubtful < len(began[call].keys() - acted[call].keys()):
+            yield Violation("tool", f"{correlation}: nobody knows what {tool} did, and the reply hides it")
+
+
+def _reported(history: History) -> tuple[set[str], dict[Call, Counter[str]]]:
+    """(answered correlations, outcomes per call). Repetitions of a reply repeat the reports."""
+    seen: set[str] = set()
+    answered: set[str] = set()
+    reported: dict[Call, Counter[str]] = defaultdict(Counter)
+    for reply in history.told:
+        if reply.reply_id in seen:
             continue
-        for key, count in began[call].items():
-            if count > 1:
-                yield Violation("tool", f"{correlation}: {tool} began {count} times with key {key}")
-            if key not in acted[call] and reported[call]["ok"] >= len(began[call]):
-                yield Violation("tool", f"{correlation}: nobody knows what {tool} did, the reply says ok")
+        seen.add(reply.reply_id)
+        answered.add(reply.correlation)
+        for report in reply.reports:
+            reported[reply.correlation, report.tool][report.outcome] += 1
+    return answered, reported
 
 
 def _letters(history: History) -> Iterator[Violation]:

@@ -1,6 +1,7 @@
-"""The model of the fault scenarios: so small that daemons start fast, with random weights.
+"""The model of the fault scenarios: so small that daemons start fast, and all its weights are zero.
 
-What it says is of no interest, and grammars force its tool calls to be valid.
+All tokens are equally likely to it. Greedy, it ends its turn as soon as a grammar lets it; with a temperature
+it babbles, the same for the same seed.
 """
 
 import json
@@ -18,6 +19,7 @@ def build_engine(folder: Path) -> Path:
     """The engine folder, made anew."""
     checkpoint, engine = folder / "checkpoint", folder / "engine"
     write_checkpoint(checkpoint, SHAPE)
+    _erase(checkpoint / "model.safetensors")
     tokenizer = tokens.train(["small large look book pack wait gate act fail"], SHAPE.vocab_size)
     tokenizer.save(str(checkpoint / "tokenizer.json"))
     config = checkpoint / "config.json"
@@ -26,3 +28,10 @@ def build_engine(folder: Path) -> Path:
     shutil.copy(tokens.TEMPLATE, checkpoint / "chat_template.jinja")
     build(checkpoint, engine, precision="fp32")
     return engine
+
+
+def _erase(weights: Path) -> None:
+    """Format: https://huggingface.co/docs/safetensors (8 bytes length of the header, header, data)."""
+    data = weights.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    weights.write_bytes(data[:start] + bytes(len(data) - start))

@@ -118,7 +118,7 @@ def test_a_delta_after_its_reply(sound):
 
 
 def test_a_call_whose_key_changed(sound):
-    sound.ran.append(Ran("book", "K9", "b", "began"))
+    sound.ran += [Ran("book", "K9", "b", event) for event in ("began", "acted")]
     assert kinds(sound) == ["tool"]
 
 

@@ -16,12 +16,15 @@ Value = dict[str, Any]
 TOOLS = ("look", "book", "pack", "act_and_fail")
 
 
-def chat(rng: random.Random) -> Value:
-    return {"query": "go", "tools": [], "max_tokens": rng.randint(2, 24), "stream": rng.random() < 0.5}
+def chat(rng: random.Random, longest: int = 48) -> Value:
+    """Up to `longest` tokens of babble."""
+    babble = {"temperature": 1.0, "seed": rng.randrange(2**32)}
+    size = rng.randint(2, longest)
+    return {"query": "go", "tools": [], "max_tokens": size, "stream": rng.random() < 0.5, "sampling": babble}
 
 
 def call(tool: str, stream: bool = False) -> Value:
-    """A request that calls this tool once: the grammar forces the call, and the bound ends it soon after."""
+    """A request that calls this tool once: the grammar forces the call."""
     choice = {"type": "function", "function": {"name": tool}}
     return {"query": "go", "tools": [tool], "tool_choice": choice, "max_tokens": 48, "stream": stream}
 

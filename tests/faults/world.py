@@ -7,9 +7,11 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.demo.process import DaemonProcess
+from daemon.kafka.settings import Delivery
 from tests.faults.cluster import Cluster
 from tests.faults.history import Declared, History, Ran, Streamed, Told
 from tests.faults.traffic import Traffic, asked_of, read_all, told_of
@@ -27,22 +29,27 @@ DECLARED: dict[str, Declared] = {
 }
 
 
-class World:
-    """`kafka`: settings of the daemons beyond the usual ones, by name without prefix."""
+@dataclass(frozen=True)
+class Setting:
+    """What a world is like. `tool_seconds`: what the slowest tool takes. `fake_clock`: the daemons' wall
+    clock is told by a file, through libfaketime.
+    """
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        engine: Path,
-        folder: Path,
-        name: str,
-        *,
-        partitions: int = 3,
-        tool_seconds: float = 0.1,
-        **kafka: str,
-    ) -> None:
+    daemons: int = 1
+    partitions: int = 3
+    tool_seconds: float = 0.1
+    delivery: Delivery = "exactly-once"
+    fake_clock: Path | None = None
+
+
+USUAL = Setting()
+
+
+class World:
+    def __init__(self, cluster: Cluster, engine: Path, folder: Path, name: str, setting: Setting) -> None:
         self.cluster, self.folder, self.name = cluster, folder, name
-        self.traffic = Traffic(cluster.direct, name, partitions)
+        self._setting = setting
+        self.traffic = Traffic(cluster.direct, name, setting.partitions)
         self.daemons: list[DaemonProcess] = []
         self.recoveries: list[float] = []
         self.poisoned: list[str] = []
@@ -59,13 +66,12 @@ class World:
             "dead_letter_topic": f"{name}.dead-letters",
             "metrics_topic": f"{name}.metrics",
             "control_topic": f"{name}.control",
-            "partitions": str(partitions),
+            "partitions": str(setting.partitions),
+            "delivery": setting.delivery,
             "session_timeout_seconds": str(SESSION_SECONDS),
             "rebalance_grace_seconds": "2",
             "drain_grace_seconds": "10",
-            **kafka,
         }
-        self.exactly_once = settings.get("delivery", "exactly-once") == "exactly-once"
         self._environment = {f"AUTOGLM_KAFKA__{key.upper()}": value for key, value in settings.items()} | {
             "AUTOGLM_ENGINE__PATH": str(engine),
             "AUTOGLM_ENGINE__THREADS": "1",
@@ -76,15 +82,35 @@ class World:
             "AUTOGLM_LOG__FORMAT": "json",
             "FAULTS_EFFECTS": str(self._effects),
             "FAULTS_GATE": str(self.gate),
-            "FAULTS_TOOL_SECONDS": str(tool_seconds),
-            "OMP_NUM_THREADS": "1",
+            "FAULTS_TOOL_SECONDS": str(setting.tool_seconds),
         }
+        if setting.fake_clock is not None:
+            self.set_clock(0)
+            self._environment |= {
+                "LD_PRELOAD": str(setting.fake_clock),
+                "FAKETIME_TIMESTAMP_FILE": str(folder / "clock"),
+                "FAKETIME_CACHE_DURATION": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            }
 
-    async def start_daemon(self, **environment: str) -> DaemonProcess:
+    async def start(self) -> None:
+        """Topics and daemons. Returns when every partition is being worked on."""
+        await self.traffic.start()
+        for _ in range(self._setting.daemons):
+            await self.start_daemon()
+        keys = [f"warm up {number}" for number in range(8 * self.traffic.partitions)]
+        await self.traffic.send([{"query": "go", "tools": [], "max_tokens": 1}] * len(keys), list(keys))
+        await self.answered()
+
+    def set_clock(self, seconds: int) -> None:
+        """The daemons' wall clock is so far ahead."""
+        (self.folder / "clock").write_text(f"{seconds:+d}\n")
+
+    async def start_daemon(self) -> DaemonProcess:
         """Returns when it is ready. Its log is `daemon-N.log` in the world's folder."""
         self._count += 1
         daemon = DaemonProcess(
-            self._environment | {"AUTOGLM_KAFKA__CLIENT_ID": f"daemon-{self._count}"} | environment,
+            self._environment | {"AUTOGLM_KAFKA__CLIENT_ID": f"daemon-{self._count}"},
             log=self.folder / f"daemon-{self._count}.log",
         )
         self.daemons.append(daemon)
@@ -187,7 +213,7 @@ class World:
             poisoned=self.poisoned,
             declared=DECLARED,
             deaths=self._deaths,
-            exactly_once=self.exactly_once,
+            exactly_once=self._setting.delivery == "exactly-once",
         )
 
     async def aborted(self) -> int:

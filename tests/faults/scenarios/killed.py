@@ -6,7 +6,7 @@ import random
 from tests.faults.proxy import END_TXN, PRODUCE, Trap
 from tests.faults.scenarios.scenario import Scenario, keys
 from tests.faults.traffic import any_request, call, chat
-from tests.faults.world import World
+from tests.faults.world import Setting, World
 
 
 async def polled(world: World, rng: random.Random) -> None:
@@ -19,7 +19,7 @@ async def polled(world: World, rng: random.Random) -> None:
 async def generating(world: World, rng: random.Random) -> None:
     """At the first streamed piece or soon after."""
     before = world.traffic.deltas
-    await world.traffic.send([chat(rng) | {"stream": True, "max_tokens": 64} for _ in range(24)], keys(7))
+    await world.traffic.send([chat(rng, 400) | {"stream": True} for _ in range(24)], keys(7))
     await world.traffic.until(lambda: world.traffic.deltas > before, 20.0)
     await asyncio.sleep(rng.uniform(0.0, 0.05))
     await world.replace(world.daemons[0])
@@ -100,7 +100,7 @@ SCENARIOS = (
     Scenario("kill: reply sent", reply_sent),
     Scenario("kill: before commit", before_commit),
     Scenario("kill: after commit", after_commit),
-    Scenario("kill: 64 in flight", sixty_four, tool_seconds=0.8),
+    Scenario("kill: 64 in flight", sixty_four, Setting(tool_seconds=0.8)),
     Scenario("kill: twice", twice),
-    Scenario("kill: at-least-once", tool_returned, kafka={"delivery": "at-least-once"}),
+    Scenario("kill: at-least-once", tool_returned, Setting(delivery="at-least-once")),
 )

@@ -5,7 +5,7 @@ import random
 
 from tests.faults.scenarios.scenario import Scenario, keys
 from tests.faults.traffic import any_request, call, chat
-from tests.faults.world import SESSION_SECONDS, World
+from tests.faults.world import SESSION_SECONDS, Setting, World
 
 
 async def frozen(world: World, rng: random.Random) -> None:
@@ -56,11 +56,13 @@ async def joined(world: World, rng: random.Random) -> None:
 
 
 def _any_streamed(rng: random.Random) -> dict[str, object]:
-    return chat(rng) | {"stream": True} if rng.random() < 0.5 else call(rng.choice(("book", "pack")), True)
+    return (
+        chat(rng, 200) | {"stream": True} if rng.random() < 0.5 else call(rng.choice(("book", "pack")), True)
+    )
 
 
 SCENARIOS = (
-    Scenario("frozen past the session", frozen, daemons=2),
+    Scenario("frozen past the session", frozen, Setting(daemons=2)),
     Scenario("frozen alone", frozen_alone),
     Scenario("SIGTERM under load", terminated),
     Scenario("joining and leaving", joined),

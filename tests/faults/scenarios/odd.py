@@ -3,9 +3,7 @@
 import asyncio
 import base64
 import json
-import os
 import random
-from collections.abc import Mapping
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -14,12 +12,9 @@ from aiokafka.structs import OffsetAndMetadata
 from daemon.kafka.offset_map import MAX_SPAN, encode
 from tests.faults.scenarios.scenario import Scenario, keys
 from tests.faults.traffic import Value, any_request, call, chat
-from tests.faults.world import World
+from tests.faults.world import Setting, World
 
-_FAKETIME = (
-    Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"),
-    Path("/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"),
-)
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 
 async def failing_tools(world: World, rng: random.Random) -> None:
@@ -91,7 +86,8 @@ async def full_map(world: World, rng: random.Random) -> None:
     # Some of them fit in before the map is full; the others must wait.
     await world.traffic.until(lambda: world.traffic.unanswered < before + 60, 20.0)
     await asyncio.sleep(rng.uniform(0.0, 0.5))
-    await world.replace(world.daemons[0])
+    await world.kill(world.daemons[0])
+    await world.start_daemon()
     await asyncio.sleep(rng.uniform(0.0, 0.5))
     assert world.traffic.unanswered > 1, "the map was not full"
     world.gate.touch()
@@ -148,35 +144,19 @@ async def clock(world: World, rng: random.Random) -> None:
     """The wall clock jumps hours ahead and back under load."""
     for _ in range(3):
         await world.traffic.send([any_request(rng) for _ in range(12)], keys(7))
-        (world.folder / "clock").write_text(f"{rng.choice('+-')}{rng.randint(60, 90_000)}\n")
+        world.set_clock(rng.choice((-1, 1)) * rng.randint(60, 90_000))
         await asyncio.sleep(rng.uniform(0.0, 0.7))
-
-
-def _faketime() -> Path | None:
-    return next((path for path in _FAKETIME if path.exists()), None)
-
-
-def _fake_clock(world: World) -> Mapping[str, str]:
-    library, told = _faketime(), world.folder / "clock"
-    told.write_text("+0\n")
-    return {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(told),
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "PATH": os.environ["PATH"],
-    }
 
 
 SCENARIOS = (
     Scenario("tool acts and fails", failing_tools),
     Scenario("foreign metadata", foreign_metadata),
-    Scenario("metadata map full", full_map, partitions=1),
+    Scenario("metadata map full", full_map, Setting(partitions=1)),
     Scenario("poison and duplicates", poison),
     Scenario(
         "clock jumps",
         clock,
-        environment=_fake_clock,
-        ready=lambda: None if _faketime() else "needs libfaketime (Debian: apt-get install libfaketime)",
+        Setting(fake_clock=FAKETIME),
+        missing=lambda: None if FAKETIME else "libfaketime (Debian: apt-get install libfaketime)",
     ),
 )
