@@ -9,11 +9,8 @@ import numpy as np
 from engines.errors import GenerationFailed, GrammarError
 from engines.serve.costs import StepCosts
 from engines.serve.generation import Generation, notify
-<<<<<<< HEAD
 from engines.serve.kernels.table import choice_table
-=======
 from engines.serve.options import OptionTree, log_softmax
->>>>>>> tasks
 from engines.serve.prompt import FinishReason
 from engines.serve.row import Row
 from engines.serve.runtime.contract import Bits, Runtime
@@ -152,14 +149,12 @@ class Stepper:
         The best token of a greedy row is tried on its grammar first: a model that follows the format needs
         no mask then, and the mask would have left that token the best.
         """
-        if any(row.prompt.options is not None for row in rows):
-            for row, scores in zip(rows, logits, strict=True):
-                if row.prompt.options is not None:
-                    self._read_fork(row, row.prompt.options, scores)
-            kept = [i for i, row in enumerate(rows) if row.prompt.options is None]
-            rows, logits = [rows[i] for i in kept], logits[kept]
-            if not rows:
-                return
+        for row in rows:
+            if row.prompt.options is not None:
+                self._read_fork(row, row.prompt.options)
+        rows = [row for row in rows if row.prompt.options is None]
+        if not rows:
+            return 0.0
         constrained = [i for i, row in enumerate(rows) if row.grammar is not None]
         masked = self._mask(rows, [i for i in constrained if rows[i].prompt.sampling.temperature > 0])
         tokens, seconds = self._draw(rows, masked)
@@ -178,12 +173,13 @@ class Stepper:
         self._hand_out(rows, tokens)
         return seconds
 
-    def _read_fork(self, row: Row, options: OptionTree, logits: Logits) -> None:
+    def _read_fork(self, row: Row, options: OptionTree) -> None:
         """Note how likely each way is at the fork that the row stands at, and send it to the next one."""
         assert row.logprobs is not None and row.slot is not None
         if options.forks:
             fork = options.forks[row.forks_read]
-            logprobs = log_softmax(logits[fork.tokens])
+            scores = self.runtime.logits(range(row.slot, row.slot + 1))[0]
+            logprobs = log_softmax(scores[fork.tokens])
             if not np.isfinite(logprobs).all():
                 self._fail(row, GenerationFailed())
                 return
