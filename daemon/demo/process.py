@@ -43,6 +43,10 @@ class DaemonProcess:
         self.stop()
 
     @property
+    def started(self) -> bool:
+        return self._process is not None
+
+    @property
     def process(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise RuntimeError("start() first")

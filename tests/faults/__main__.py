@@ -6,6 +6,7 @@ import statistics
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from rich.console import Console
@@ -26,16 +27,17 @@ def main() -> int:
     parser.add_argument("--only", default="", help="scenarios whose name contains this")
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}", flush=True)
-    outcomes = asyncio.run(_play(chosen.rounds, chosen.seed, chosen.only))
+    outcomes, broken = asyncio.run(_play(chosen.rounds, chosen.seed, chosen.only))
     Console(width=150).print(table(outcomes))
-    broken = [outcome for outcome in outcomes if outcome.violations]
-    for outcome in broken:
-        print(outcome)
-    return 1 if broken else 0
+    if broken:
+        print(f"broke down: {', '.join(broken)}")
+    return 1 if broken or any(outcome.violations for outcome in outcomes) else 0
 
 
-async def _play(rounds: int, seed: int, only: str) -> list[Outcome]:
-    outcomes = []
+async def _play(rounds: int, seed: int, only: str) -> tuple[list[Outcome], list[str]]:
+    """(outcomes, names of the scenarios that broke down)"""
+    outcomes: list[Outcome] = []
+    broken: list[str] = []
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         engine = build_engine(Path(folder))
         cluster = Cluster(Path(folder) / "kafka")
@@ -47,16 +49,24 @@ async def _play(rounds: int, seed: int, only: str) -> list[Outcome]:
                 if missing := scenario.missing():
                     print(f"{scenario.name}: skipped, needs {missing}", flush=True)
                     continue
-                outcome = await play(cluster, engine, [scenario], seed, rounds)
+                try:
+                    outcome = await play(cluster, engine, [scenario], seed, rounds)
+                except Exception:
+                    # The others can still be played; a scenario that breaks down proves nothing.
+                    traceback.print_exc()
+                    broken.append(scenario.name)
+                    continue
                 print(
                     f"{outcome.scenario}: {len(outcome.history.told)}/{len(outcome.history.asked)} answered, "
                     f"{len(outcome.violations)} violations, {outcome.seconds:.0f} s",
                     flush=True,
                 )
+                if outcome.violations:
+                    print(outcome, flush=True)
                 outcomes.append(outcome)
         finally:
             await cluster.stop()
-    return outcomes
+    return outcomes, broken
 
 
 def table(outcomes: list[Outcome]) -> Table:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.demo.process import DaemonProcess
+from daemon.demo.process import DaemonDied, DaemonProcess
 from daemon.kafka.settings import Delivery
 from tests.faults.cluster import Cluster
 from tests.faults.history import Declared, History, Ran, Streamed, Told
@@ -51,6 +51,7 @@ class World:
         self._setting = setting
         self.traffic = Traffic(cluster.direct, name, setting.partitions)
         self.daemons: list[DaemonProcess] = []
+        self._spawned: list[DaemonProcess] = []
         self.recoveries: list[float] = []
         self.poisoned: list[str] = []
         self.in_flight: list[int] = []  # requests without an answer at the moment of each fault
@@ -107,14 +108,23 @@ class World:
         (self.folder / "clock").write_text(f"{seconds:+d}\n")
 
     async def start_daemon(self) -> DaemonProcess:
-        """Returns when it is ready. Its log is `daemon-N.log` in the world's folder."""
+        """Returns when it is ready, tried twice as on a machine too busy to start one in time. Its log is
+        `daemon-N.log` in the world's folder.
+        """
+        try:
+            return await self._start_daemon()
+        except DaemonDied:
+            return await self._start_daemon()
+
+    async def _start_daemon(self) -> DaemonProcess:
         self._count += 1
         daemon = DaemonProcess(
             self._environment | {"AUTOGLM_KAFKA__CLIENT_ID": f"daemon-{self._count}"},
             log=self.folder / f"daemon-{self._count}.log",
         )
-        self.daemons.append(daemon)
+        self._spawned.append(daemon)
         await asyncio.to_thread(daemon.start)
+        self.daemons.append(daemon)
         return daemon
 
     def client_id(self, daemon: DaemonProcess) -> str:
@@ -224,6 +234,7 @@ class World:
         return terminal - Counter(json.loads(record.value)["type"] for record in committed)["reply"]
 
     def kill_all(self) -> None:
-        for daemon in self.daemons:
-            if daemon.process.poll() is None:
+        """Also those that are just starting."""
+        for daemon in self._spawned:
+            if daemon.started and daemon.process.poll() is None:
                 daemon.kill()
