@@ -11,7 +11,10 @@ from daemon.agent.speaker import Machine, Speaker
 from daemon.agent.tasks import Task, standard_tasks
 from daemon.errors import UnknownModel, UnknownTask, status_of
 from daemon.tools.executor import Executor
+from daemon.tools.journal import Failure, Journal
 from daemon.tools.registry import Registry
+from daemon.tools.saga import Saga
+from daemon.tools.tool import Tool
 from engines.tokenizer import Tokenizer
 from schemas.errors import AutoGLMError
 from schemas.reply import Reply, Status
@@ -38,26 +41,36 @@ class Agent:
         self.registry = registry
         self.model = model
         self.tasks = tasks if tasks is not None else standard_tasks(system)
-        self._chat = Chat(Speaker(machine, tokenizer), executor or Executor(), max_rounds, max_tokens)
+        self._chat = Chat(Speaker(machine, tokenizer), max_rounds, max_tokens)
+        self._executor = executor or Executor()
 
     async def run(self, job: Job) -> Reply:
-        """The terminal reply, also for failures, expiry and `job.cancel()`.
+        """The terminal reply, also for failures, expiry and `job.cancel()`: then what tools did is undone.
 
-        Raises only when the awaiting task itself is cancelled: then the generation is cancelled as well.
+        Raises only when the awaiting task itself is cancelled: then the generation is cancelled as well, and
+        what tools did is left to the job's next delivery.
         """
-        record = Record(job)
-        try:
-            job.check()
-            task = self._task(job)
-            conclusion = await task.run(job, record, self._chat, self.registry)
-        except AutoGLMError as error:
-            return self._reply(job, record, status_of(error, record.started), error=error.body())
-        except Exception as error:
-            log.exception("request failed", id=job.id)
-            failure = AutoGLMError(
-                f"{type(error).__name__} while working on the request; see the daemon's log for the details."
-            )
-            return self._reply(job, record, "error", error=failure.body())
+        saga = Saga(self._executor, Journal(job.key, job.notes, job.attempt), self._find)
+        record = Record(job, saga)
+        failure = saga.failure
+        if failure is None:
+            try:
+                return await self._work(job, record)
+            except AutoGLMError as error:
+                failure = Failure(status=status_of(error, record.started), error=error.body())
+            except Exception as error:
+                log.exception("request failed", id=job.id)
+                hidden = AutoGLMError(
+                    f"{type(error).__name__} while working on the request; the daemon's log has the details."
+                )
+                failure = Failure(status="error", error=hidden.body())
+        await saga.undo(failure, job.context())
+        return self._reply(job, record, failure.status, error=failure.error)
+
+    async def _work(self, job: Job, record: Record) -> Reply:
+        job.check()
+        task = self._task(job)
+        conclusion = await task.run(job, record, self._chat, self.registry)
         return self._reply(
             job,
             record,
@@ -66,6 +79,9 @@ class Agent:
             finish_reason=conclusion.finish_reason,
             structured=conclusion.structured,
         )
+
+    def _find(self, name: str) -> Tool | None:
+        return self.registry.get(name) if name in self.registry else None
 
     def _task(self, job: Job) -> Task:
         request = job.request
@@ -87,7 +103,7 @@ class Agent:
                 "task": job.request.task,
                 "model": self.model,
                 "intent": record.intent,
-                "tools": record.tools,
+                "tools": record.saga.reports(),
                 "usage": record.usage(),
                 "timings": record.timings(),
                 "attempt": job.attempt,
