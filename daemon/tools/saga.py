@@ -76,12 +76,12 @@ class Saga:
         first = self._next
         self._next += len(calls)
         turn = {first + index: call for index, call in enumerate(calls)}
-        for number, (_, made) in turn.items():
-            self._executions.setdefault(number, Execution(made.name, made.arguments, None, "unknown", 0.0))
         decisions = tuple(made for _, made in calls)
         await self._begin(
             Course(round=round_, first=first, calls=decisions, history=tuple(history)), turn, context
         )
+        for number, (_, made) in turn.items():
+            self._executions.setdefault(number, Execution(made.name, made.arguments, None, "unknown", 0.0))
         await asyncio.gather(*(self._run(number, *call, context) for number, call in turn.items()))
         self._refuse_unknown(turn)
         return [self._executions[number] for number in turn]
