@@ -20,11 +20,26 @@ The type hints become the JSON schema that the model's calls are forced into, an
 values of those types: str, numbers, bool, Literal, Optional, lists, dicts, dataclasses and pydantic models. A
 parameter of type ToolContext is filled in by the daemon and not shown to the model. Put the module's import
 path or file into `tools.modules` of the daemon's settings.
+
+Such a module may also add tasks and kinds of payloads: `register_task(task)` takes any object with the
+methods of `Task`, `register_payload(kind)` one with those of `PayloadKind`.
 """
 
+from daemon.agent.payloads import PayloadKind, register_payload
+from daemon.agent.tasks import Task, register_task
 from daemon.tools.context import ToolContext
 from daemon.tools.errors import ToolError
 from daemon.tools.registry import Registry, register_tool
 from daemon.tools.tool import Tool
 
-__all__ = ["Registry", "Tool", "ToolContext", "ToolError", "register_tool"]
+__all__ = [
+    "PayloadKind",
+    "Registry",
+    "Task",
+    "Tool",
+    "ToolContext",
+    "ToolError",
+    "register_payload",
+    "register_task",
+    "register_tool",
+]

@@ -63,6 +63,8 @@ class Handler:
             attempt=record.attempt,
             emit=publish,
             notes=record.notes,
+            topic=record.topic,
+            tenant=envelope.tenant,
             headers={"traceparent": envelope.traceparent} if envelope.traceparent else {},
         )
 

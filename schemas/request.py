@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from schemas.message import Message, ToolChoice, ToolSchema
+from schemas.payload import Payload
 from schemas.strict import Strict
 
 
@@ -56,7 +57,10 @@ ResponseFormat = Annotated[
 
 
 class Request(Strict):
-    """One request. Either `messages`, or the short form `query` (with `user_id` and `history`)."""
+    """One request: `messages`, or the short form `query` (with `user_id` and `history`), or `texts`.
+
+    A `payload` follows the query's text, or stands alone.
+    """
 
     id: str | None = Field(
         default=None,
@@ -65,17 +69,29 @@ class Request(Strict):
         description="Chosen by the caller, repeated in the reply. Left out: the `correlation-id` header, "
         "else `topic/partition/offset`.",
     )
-    task: str = Field(default="chat", description="`chat`, `classify`, `extract` or a registered task.")
+    task: str = Field(
+        default="chat", description="`chat`, `classify`, `extract`, `summarize` or a registered task."
+    )
     messages: list[Message] | None = Field(default=None, min_length=1)
     user_id: str | None = Field(default=None, max_length=256, description="On whose behalf the request runs.")
     query: str | None = Field(default=None, min_length=1)
     history: list[Message] = Field(default=[], description="Earlier turns, oldest first; only with `query`.")
+    texts: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=10_000,
+        description="For `classify`: several texts, each on its own; `structured` is then a list.",
+    )
+    payload: Payload | None = None
     tools: list[str | ToolSchema] | None = Field(
         default=None,
         description="Names of server tools, or schemas of tools that the caller runs itself. "
         "Left out: every server tool; empty: none.",
     )
     tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = Field(
+        default=True, description="Whether the model may make several calls in one turn."
+    )
     response_format: ResponseFormat | None = None
     labels: list[str] | None = Field(
         default=None, min_length=1, max_length=1_000, description="For `classify`."
@@ -87,14 +103,17 @@ class Request(Strict):
 
     @model_validator(mode="after")
     def _one_form(self) -> "Request":
-        if (self.messages is None) == (self.query is None):
-            raise ValueError("give either `messages` or `query`")
-        if self.messages is not None and self.history:
+        given = sum(form is not None for form in (self.messages, self.query, self.texts))
+        if given > 1 or (given == 0 and self.payload is None):
+            raise ValueError("give either `messages` or `query` (or `texts`, or a `payload` alone)")
+        if self.history and (self.messages is not None or self.texts is not None):
             raise ValueError("`history` goes with `query`; with `messages` put earlier turns there")
+        if self.payload is not None and (self.messages is not None or self.texts is not None):
+            raise ValueError("`payload` goes with `query` or alone; put its text into the messages instead")
         return self
 
     def conversation(self) -> list[Message]:
-        """The turns in order, whichever form the request came in."""
+        """The turns in order, whichever form the request came in; without the payload, without `texts`."""
         if self.messages is not None:
             return list(self.messages)
-        return [*self.history, Message(role="user", content=self.query)]
+        return [*self.history, Message(role="user", content=self.query or "")]

@@ -9,12 +9,12 @@ from daemon.agent.job import Job
 from daemon.agent.record import Record
 from daemon.agent.speaker import Machine, Speaker
 from daemon.agent.tasks import Task, standard_tasks
-from daemon.errors import UnknownModel, UnknownTask, status_of
+from daemon.errors import InvalidRequest, UnknownModel, UnknownTask, status_of
+from daemon.tools.access import Access, Caller
 from daemon.tools.executor import Executor
 from daemon.tools.journal import Failure, Journal
 from daemon.tools.registry import Registry
 from daemon.tools.saga import Saga
-from daemon.tools.tool import Tool
 from engines.tokenizer import Tokenizer
 from schemas.errors import AutoGLMError
 from schemas.reply import Reply, Status
@@ -23,7 +23,10 @@ log = structlog.get_logger(__name__)
 
 
 class Agent:
-    """`model` is the engine's name in replies; `system` opens chats that bring no system message."""
+    """`model` is the engine's name in replies; `system` opens chats that bring no system message.
+
+    `registry` may be set anew at any time: requests in work keep the tools they began with.
+    """
 
     def __init__(
         self,
@@ -37,8 +40,10 @@ class Agent:
         max_tokens: int = 512,
         system: str | None = None,
         tasks: Mapping[str, Task] | None = None,
+        access: Access | None = None,
     ) -> None:
         self.registry = registry
+        self._access = access or Access()
         self.model = model
         self.tasks = tasks if tasks is not None else standard_tasks(system)
         self._chat = Chat(Speaker(machine, tokenizer), max_rounds, max_tokens)
@@ -50,27 +55,32 @@ class Agent:
         Raises only when the awaiting task itself is cancelled: then the generation is cancelled as well, and
         what tools did is left to the job's next delivery.
         """
-        saga = Saga(self._executor, Journal(job.key, job.notes, job.attempt), self._find)
-        record = Record(job, saga)
-        failure = saga.failure
-        if failure is None:
-            try:
-                return await self._work(job, record)
-            except AutoGLMError as error:
-                failure = Failure(status=status_of(error, record.started), error=error.body())
-            except Exception as error:
-                log.exception("request failed", id=job.id)
-                hidden = AutoGLMError(
-                    f"{type(error).__name__} while working on the request; the daemon's log has the details."
-                )
-                failure = Failure(status="error", error=hidden.body())
-        await saga.undo(failure, job.context())
+        # The tools that there are now, whatever is reloaded meanwhile.
+        with self.registry.lease() as registry:
+            # What was done may be undone whoever may call the tool now.
+            find = {tool.name: tool for tool in registry}.get
+            saga = Saga(self._executor, Journal(job.key, job.notes, job.attempt), find)
+            record = Record(job, saga)
+            failure = saga.failure
+            if failure is None:
+                try:
+                    caller = Caller(job.topic, job.tenant, job.request.user_id)
+                    return await self._work(job, record, self._access.view(registry, caller))
+                except AutoGLMError as error:
+                    failure = Failure(status=status_of(error, record.started), error=error.body())
+                except Exception as error:
+                    log.exception("request failed", id=job.id)
+                    hidden = AutoGLMError(
+                        f"{type(error).__name__} while working on the request; the daemon's log has more."
+                    )
+                    failure = Failure(status="error", error=hidden.body())
+            await saga.undo(failure, job.context())
         return self._reply(job, record, failure.status, error=failure.error)
 
-    async def _work(self, job: Job, record: Record) -> Reply:
+    async def _work(self, job: Job, record: Record, registry: Registry) -> Reply:
         job.check()
-        task = self._task(job)
-        conclusion = await task.run(job, record, self._chat, self.registry)
+        task = self._task(job, registry)
+        conclusion = await task.run(job, record, self._chat, registry)
         return self._reply(
             job,
             record,
@@ -80,10 +90,7 @@ class Agent:
             structured=conclusion.structured,
         )
 
-    def _find(self, name: str) -> Tool | None:
-        return self.registry.get(name) if name in self.registry else None
-
-    def _task(self, job: Job) -> Task:
+    def _task(self, job: Job, registry: Registry) -> Task:
         request = job.request
         if request.model not in (None, self.model):
             raise UnknownModel(
@@ -92,7 +99,9 @@ class Agent:
         task = self.tasks.get(request.task)
         if task is None:
             raise UnknownTask(f"there is no task {request.task!r}; use one of: {', '.join(self.tasks)}.")
-        task.validate(request, self.registry)
+        if request.texts is not None and not getattr(task, "takes_texts", False):
+            raise InvalidRequest(f"task `{request.task}` takes no `texts`; send one request for each.")
+        task.validate(request, registry)
         return task
 
     def _reply(self, job: Job, record: Record, status: Status, **more: object) -> Reply:

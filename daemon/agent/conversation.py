@@ -4,6 +4,7 @@ import json
 from hashlib import sha256
 from typing import Any
 
+from daemon.agent.payloads import text_of
 from daemon.tools.executor import Execution
 from engines.tokenizer import Call
 from schemas.message import FunctionCall, Message, ToolCall
@@ -13,8 +14,14 @@ Turn = dict[str, Any]
 
 
 def turns(request: Request, system: str | None = None) -> list[Turn]:
-    """The conversation in OpenAI form; `system` opens it unless it brings a system message of its own."""
+    """The conversation in OpenAI form; `system` opens it unless it brings a system message of its own.
+
+    Raises InvalidRequest for a payload that cannot be read.
+    """
     conversation = [message.model_dump(exclude_none=True) for message in request.conversation()]
+    if request.payload is not None:
+        asked = conversation[-1]
+        asked["content"] = "\n\n".join(filter(None, (asked["content"], text_of(request.payload))))
     if system and conversation[0]["role"] != "system":
         conversation.insert(0, {"role": "system", "content": system})
     for turn in conversation:

@@ -22,8 +22,9 @@ class Job:
     """A request and what its record says beside it. Times are seconds of `time.monotonic`.
 
     `key` names the record, the same on every delivery and never the same for two records: side effects are
-    recognized by it, for which the caller's own `id` is not unique enough. `emit` takes the deltas of a
-    streamed answer, `notes` keep its journal.
+    recognized by it, for which the caller's own `id` is not unique enough. `topic` is where it was read,
+    `tenant` what the record's header says. `emit` takes the deltas of a streamed answer, `notes` keep its
+    journal.
     """
 
     request: Request
@@ -36,6 +37,8 @@ class Job:
     emit: EmitDelta | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     notes: Notes = field(default_factory=NoNotes)
+    topic: str = ""
+    tenant: str | None = None
     _cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     _deltas: int = 0
 
@@ -53,7 +56,13 @@ class Job:
     def context(self) -> ToolContext:
         """What tools learn about the job; each call adds its key."""
         return ToolContext(
-            request_id=self.id, user_id=self.request.user_id, deadline=self.deadline, headers=self.headers
+            request_id=self.id,
+            user_id=self.request.user_id,
+            tenant=self.tenant,
+            topic=self.topic,
+            record=self.key,
+            deadline=self.deadline,
+            headers=self.headers,
         )
 
     async def wait_for(self, work: Awaitable[T]) -> T:

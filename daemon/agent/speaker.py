@@ -1,19 +1,24 @@
 """One turn of the model: messages in, an answer or calls out."""
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Protocol
 
 from daemon.agent.constraints import Constraints
 from daemon.agent.job import Job
 from daemon.agent.record import Record
 from daemon.errors import Cancelled, DeadlineExceeded
+from engines.serve.options import OptionTree
 from engines.serve.prompt import Chunk, Completion, Prompt, Sampling
 from engines.tokenizer import Answer, Output, Shape, Tokenizer
 
 LONG_TEXT = 20_000  # characters; about 10 ms of rendering
+AT_ONCE = 128  # prompts of one request in the engine: enough for full batches, and others get their turn
 
 
 class Generation(Protocol):
@@ -45,6 +50,7 @@ class Speaker:
     def __init__(self, machine: Machine, tokenizer: Tokenizer) -> None:
         self._machine, self.tokenizer = machine, tokenizer
         self._constraints = Constraints(tokenizer.format)
+        self._options = lru_cache(maxsize=64)(self._build_options)
 
     async def say(
         self,
@@ -78,10 +84,7 @@ class Speaker:
             generation.cancel()
             raise
         record.generated(completion, submitted)
-        if completion.finish_reason == "cancelled":
-            raise Cancelled
-        if completion.finish_reason == "expired":
-            raise DeadlineExceeded
+        _check(completion)
         turn = self.tokenizer.turn()
         turn.push(completion.token_ids)
         output = turn.output(tools)
@@ -89,6 +92,53 @@ class Speaker:
             # Nothing was offered and no grammar kept the model from calling: it only reads like a call.
             output = Answer(self.tokenizer.decode(completion.token_ids))
         return Said(output, turn.visible, completion.finish_reason == "length")
+
+    async def weigh(
+        self,
+        job: Job,
+        record: Record,
+        conversations: Iterable[Sequence[dict[str, Any]]],
+        labels: Sequence[str],
+    ) -> list[list[float]]:
+        """How likely each of `labels` is to be the answer, for each conversation, given that one of them is.
+
+        One prefill each; nothing is generated. Raises what `say` raises.
+        """
+        submitted = time.monotonic()
+        completions = await job.wait_for(self._score(job, conversations, self._options(tuple(labels))))
+        seconds = time.monotonic() - submitted
+        record.generated(_together(completions, seconds), submitted)
+        for completion in completions:
+            _check(completion)
+        return [[math.exp(logprob) for logprob in completion.logprobs] for completion in completions]
+
+    async def _score(
+        self, job: Job, conversations: Iterable[Sequence[dict[str, Any]]], options: OptionTree
+    ) -> list[Completion]:
+        running, done = deque[Generation](), list[Completion]()
+        try:
+            for messages in conversations:
+                if len(running) == AT_ONCE:
+                    done.append(await running[0].result())
+                    running.popleft()
+                prompt = Prompt(
+                    token_ids=await self._render(messages, ()),
+                    max_tokens=1,
+                    options=options,
+                    priority=job.priority,
+                    deadline=job.deadline,
+                )
+                running.append(self._machine.submit(prompt))
+            while running:
+                done.append(await running[0].result())
+                running.popleft()
+        finally:
+            for generation in running:
+                generation.cancel()
+        return done
+
+    def _build_options(self, labels: tuple[str, ...]) -> OptionTree:
+        return OptionTree([self.tokenizer.answer(label) for label in labels])
 
     async def _render(
         self, messages: Sequence[dict[str, Any]], tools: tuple[dict[str, Any], ...]
@@ -108,3 +158,22 @@ class Speaker:
                     await job.stream(content=visible[shown:])
                     shown = len(visible)
         return await generation.result()
+
+
+def _check(completion: Completion) -> None:
+    """Raises Cancelled or DeadlineExceeded when that is how it ended."""
+    if completion.finish_reason == "cancelled":
+        raise Cancelled
+    if completion.finish_reason == "expired":
+        raise DeadlineExceeded
+
+
+def _together(completions: Sequence[Completion], seconds: float) -> Completion:
+    """Generations that ran side by side, as one that took `seconds`."""
+    first = completions[0]
+    return replace(
+        first,
+        prompt_tokens=sum(completion.prompt_tokens for completion in completions),
+        cached_tokens=sum(completion.cached_tokens for completion in completions),
+        prefill_ms=max(0.0, seconds * 1e3 - first.queue_ms),
+    )

@@ -16,6 +16,7 @@ from daemon.kafka.publisher import LanePublisher, Publisher
 from daemon.kafka.settings import KafkaSettings
 
 _RETRY_SECONDS = 1.0
+_LOOKS = 20
 log = structlog.get_logger(__name__)
 
 
@@ -44,6 +45,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         self._settings = settings
         self._fail = fail
         self._openings: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._closings: list[asyncio.Task[None]] = []
         self._moving = True  # between revocation and assignment, and for good once draining
         self._draining = False
         self.lanes: dict[TopicPartition, Lane] = {}
@@ -69,7 +71,8 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             lost = [self.lanes.pop(partition) for partition in self.lanes.keys() - assigned]
             for partition in assigned:
                 self._open_soon(partition, after=0.0)
-            await asyncio.gather(*[lane.close() for lane in lost])
+            self._closings = [task for task in self._closings if not task.done()]
+            self._closings += [asyncio.create_task(lane.close()) for lane in lost]
 
     async def drain(self, grace_seconds: float) -> None:
         """Hand out nothing more, wait for what is in work, commit, close."""
@@ -83,7 +86,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         left = sum(lane.in_work for lane, done in zip(lanes, settled, strict=True) if not done)
         if left:
             log.warning("requests_handed_back", count=left)
-        await asyncio.gather(*[lane.close() for lane in lanes])
+        await asyncio.gather(*[lane.close() for lane in lanes], *self._closings)
         self.lanes.clear()
 
     def _open_soon(self, partition: TopicPartition, after: float) -> None:
@@ -110,7 +113,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _open(self, partition: TopicPartition) -> None:
         lane = self.lanes.get(partition)
         if lane is not None:
-            if await self._committed(partition) == lane.committed:
+            if await self._is_still_ours(partition, lane):
                 self._go_on(partition, lane)
                 return
             del self.lanes[partition]
@@ -129,6 +132,16 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             await lane.close()
             raise
         self._go_on(partition, lane)
+
+    async def _is_still_ours(self, partition: TopicPartition, lane: Lane) -> bool:
+        """Whether nobody else committed since `lane` did."""
+        async with lane.publishing:
+            for _ in range(_LOOKS):
+                if lane.ended or await self._committed(partition) == lane.committed:
+                    return not lane.ended
+                # A transaction's end is promised before the offset can be read.
+                await asyncio.sleep(_RETRY_SECONDS / _LOOKS)
+        return False
 
     async def _lane(self, partition: TopicPartition, publisher: LanePublisher) -> Lane:
         # Read only now: no former owner can commit any more.

@@ -20,9 +20,9 @@ from daemon.kafka.topics import Topics
 
 log = structlog.get_logger(__name__)
 
-# Both bound how late we notice something, not how fast records flow.
+# The client has one fetch under way per broker; a partition that has just been read waits for its end.
 _POLL_MILLISECONDS = 500
-_FETCH_WAIT_MILLISECONDS = 100
+_FETCH_WAIT_MILLISECONDS = 50
 # A paused partition's prefetched records are dropped and fetched again later: keep that small.
 _FETCH_BYTES = 256 * 1024
 

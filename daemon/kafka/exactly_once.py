@@ -1,6 +1,7 @@
 """Answers and offset in one transaction: readers with `read_committed` see each answer once."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -11,6 +12,11 @@ from daemon.kafka.offsets import Mark
 from daemon.kafka.producer import close, may_pass, new_producer, send_all
 from daemon.kafka.record import Outgoing
 from daemon.kafka.settings import KafkaSettings
+
+# A transaction may not begin until the markers of the former one are written, which takes milliseconds;
+# the client's default of 100 ms would be most of a short transaction.
+_BACKOFF_MILLISECONDS = 20
+_ABORT_SECONDS = 2.0
 
 
 class TransactionalPublisher:
@@ -33,6 +39,7 @@ class TransactionalPublisher:
         settings = self._settings
         producer = new_producer(
             settings,
+            retry_backoff_ms=_BACKOFF_MILLISECONDS,
             transactional_id=f"{settings.group_id}.{topic}.{partition}",
             transaction_timeout_ms=int(settings.transaction_timeout_seconds * 1000),
         )
@@ -73,4 +80,8 @@ class TransactionalLane:
             raise LaneFenced(f"The transaction failed ({error!r}); the partition is opened anew.") from error
 
     async def close(self) -> None:
+        """A transaction that was cut off is aborted: left open, it would hold up readers until it expires."""
+        with contextlib.suppress(Exception):  # there is none, or it is not ours to end any more
+            async with asyncio.timeout(_ABORT_SECONDS):
+                await self._producer.abort_transaction()
         await close(self._producer)

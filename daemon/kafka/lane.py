@@ -19,6 +19,8 @@ from daemon.kafka.publisher import LanePublisher
 from daemon.kafka.record import Handler, Incoming, Outgoing
 from daemon.kafka.settings import KafkaSettings
 
+_CLOSE_SECONDS = 3.0  # for the courtesies of an orderly end; what matters is committed by then
+
 
 @dataclass(frozen=True)
 class Room:
@@ -81,13 +83,12 @@ class Lane:
         self._idle = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.committed: Mark | None = None
+        self.publishing = asyncio.Lock()  # whoever holds it may compare `committed` with the brokers' word
 
     async def start(self) -> None:
         """Commits the opening, which proves that the partition is ours, and starts working."""
         await self._publish([], self._progress.mark(self._opening))
-        self._tasks = [
-            asyncio.create_task(self._guard(run())) for run in (self._dispatch, self._publish_ready)
-        ]
+        self._tasks = [asyncio.create_task(self._guard(run)) for run in (self._dispatch, self._publish_ready)]
 
     @property
     def position(self) -> int:
@@ -114,7 +115,9 @@ class Lane:
         self._stir()
 
     async def settle(self, grace_seconds: float) -> bool:
-        """Wait until nothing is in work and everything is committed; False when that took too long."""
+        """After `suspend`: wait until nothing is in work and everything is committed; False when that took
+        too long.
+        """
         self._stir()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_seconds):
@@ -124,15 +127,17 @@ class Lane:
     async def close(self) -> None:
         """Stop at once. What is in work is cancelled and belongs to the partition's next owner."""
         self.suspended = True
+        # Nothing of this opening is left half done, nor of an earlier one: the next may count anew.
         clean = self._idle.is_set() and not self.ended
+        clean = clean and (self._opening == 1 or self._progress.mark().offset >= self._fresh_from)
         tasks = [*self._tasks, *self._work]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if clean and self._opening:
-            # Nothing was left half done, so the next opening starts counting anew.
+        if clean:
             with contextlib.suppress(Exception):
-                await self._publish([], self._progress.mark())
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._publish([], self._progress.mark())
         await self._publisher.close()
 
     def _incoming(self, record: ConsumerRecord) -> Incoming:
@@ -180,7 +185,7 @@ class Lane:
                 if self.suspended:
                     self._room.slots.release()
                     break
-                task = asyncio.create_task(self._guard(self._run(self._order.next())))
+                task = asyncio.create_task(self._guard(self._run, self._order.next()))
                 self._work.add(task)
                 task.add_done_callback(self._ran)
                 self._take()
@@ -243,14 +248,15 @@ class Lane:
             await self._changed.wait()
 
     async def _publish(self, records: Sequence[Outgoing], mark: Mark) -> None:
-        # Only what is committed already: without transactions a tombstone might outrun its offset.
-        removals = self._journal.removals(self.committed.offset) if self.committed else []
-        await self._publisher.publish([*records, *removals], mark)
-        self.committed = mark
+        async with self.publishing:
+            # Only what is committed already: without transactions a tombstone might outrun its offset.
+            removals = self._journal.removals(self.committed.offset) if self.committed else []
+            await self._publisher.publish([*records, *removals], mark)
+            self.committed = mark
 
-    async def _guard(self, run: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, run: Callable[..., Coroutine[Any, Any, None]], *arguments: Incoming) -> None:
         try:
-            await run
+            await run(*arguments)
         except Exception as error:
             if not self.ended:
                 self.ended = True

@@ -27,6 +27,7 @@ class KafkaSettings(BaseModel):
         default="autoglm.tool-journal",
         description="What tools did, for whoever goes on after a crash; compacted.",
     )
+    audit_topic: str = Field(default="autoglm.audit", description="One record per executed tool call.")
     create_topics: bool = Field(default=True, description="Create missing topics at the start.")
     partitions: int = Field(default=4, ge=1, description="Of topics that are created.")
     replication_factor: int = Field(default=-1, description="Of topics that are created; -1: broker default.")
@@ -36,7 +37,7 @@ class KafkaSettings(BaseModel):
     max_in_flight: int = Field(default=64, ge=1, description="Requests worked on at once, all partitions.")
     max_in_flight_per_partition: int = Field(default=64, ge=1)
     commit_interval_seconds: float = Field(
-        default=0.005, ge=0.0, le=5.0, description="How long finished replies wait for company."
+        default=0.02, ge=0.0, le=5.0, description="How long finished replies wait for company."
     )
     commit_max_records: int = Field(default=500, ge=1, description="Requests per commit at most.")
     transaction_timeout_seconds: float = Field(

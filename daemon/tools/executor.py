@@ -19,6 +19,9 @@ from schemas.reply import Outcome
 log = structlog.get_logger(__name__)
 
 _COMPENSATION_PAUSES = (0.2, 1.0)
+# Before another attempt, doubled each time.
+_BACKOFF_SECONDS = 0.1
+_LONGEST_BACKOFF_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,15 @@ class Execution:
 
 @dataclass
 class Executor:
-    """`timeout` in seconds holds for tools that declare none, `result_bytes` bounds a result's JSON text."""
+    """`timeout` in seconds holds for tools that declare none, `result_bytes` bounds a result's JSON text.
+
+    `executed` is told of every call, also of one that was cancelled, whose outcome is then `unknown`.
+    """
 
     timeout: float = 30.0
     result_bytes: int = RESULT_BYTES
-    _slots: dict[str, asyncio.Semaphore] = field(default_factory=dict)
+    executed: Callable[[Tool, Execution, ToolContext], None] = lambda tool, execution, context: None
+    _slots: dict[tuple[str, int], asyncio.Semaphore] = field(default_factory=dict)
     _abandoned: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def run(
@@ -63,6 +70,15 @@ class Executor:
         """
         context = context or ToolContext()
         started = time.perf_counter()
+        execution = Execution(tool.name, arguments, None, "unknown", 0.0)
+        try:
+            execution = await self._run(tool, arguments, context)
+        finally:
+            execution = replace(execution, duration_ms=(time.perf_counter() - started) * 1000)
+            self.executed(tool, execution, context)
+        return execution
+
+    async def _run(self, tool: Tool, arguments: dict[str, Any], context: ToolContext) -> Execution:
         execution = Execution(tool.name, arguments, None, "error", 0.0)
         try:
             values = tool.signature.values(arguments)
@@ -79,9 +95,10 @@ class Executor:
                 execution = replace(
                     execution, result=result, outcome=outcome, attempts=attempt, certain=certain
                 )
-                if certain or _passed(context.deadline):
+                if certain or attempt > tool.retries or _passed(context.deadline):
                     break
-        return replace(execution, duration_ms=(time.perf_counter() - started) * 1000)
+                await asyncio.sleep(min(_BACKOFF_SECONDS * 2 ** (attempt - 1), _LONGEST_BACKOFF_SECONDS))
+        return execution
 
     async def compensate(
         self, tool: Tool, arguments: dict[str, Any], result: Any, context: ToolContext
@@ -89,6 +106,7 @@ class Executor:
         """(ok, anything) when the call is undone. Tries a few times: what stands must be undone by hand."""
         assert tool.compensate is not None
         given = (arguments, result, context) if takes(tool.compensate, 3) else (arguments, result)
+        started = time.perf_counter()
         for pause in (*_COMPENSATION_PAUSES, None):
             outcome, said, _ = await self._attempt(
                 tool, partial(tool.compensate, *given), is_coroutine(tool.compensate), None
@@ -96,6 +114,9 @@ class Executor:
             if outcome == "ok" or pause is None:
                 break
             await asyncio.sleep(pause)
+        ended: Outcome = "compensated" if outcome == "ok" else "compensation_failed"
+        duration_ms = (time.perf_counter() - started) * 1000
+        self.executed(tool, Execution(tool.name, arguments, said, ended, duration_ms), context)
         return outcome, said
 
     async def reconcile(
@@ -136,7 +157,7 @@ class Executor:
             return "error", {"error": f"{type(error).__name__}: {_safe(error)}"}, False
 
     async def _call(self, tool: Tool, function: Callable[[], Any], is_async: bool) -> Any:
-        slots = self._slots.setdefault(tool.name, asyncio.Semaphore(tool.concurrency))
+        slots = self._slots.setdefault((tool.name, tool.concurrency), asyncio.Semaphore(tool.concurrency))
         await slots.acquire()
         if not is_async:
             # A thread that was left behind holds its slot until it ends, so that hung calls cannot pile up.

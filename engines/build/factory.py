@@ -1,57 +1,36 @@
 """The factory: a checkpoint folder becomes an engine folder, whole or not at all."""
 
-import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from engines.build.calibrate import calibrate
 from engines.build.checkpoint import COMPANIONS, Checkpoint
+from engines.build.folder import all_or_nothing
 from engines.build.graph.builder import GraphBuilder
 from engines.build.graph.dialects import DIALECTS, FILES, PLAN_DIALECT
 from engines.build.graph.model import write_model
-from engines.build.plan import PlanOptions, compile_plan, load_flavour
-from engines.build.quality import measure
-from engines.build.quantize import BLOCKS
+from engines.build.order import Order
+from engines.build.plan import PlanOptions, compile_plan
+from engines.build.quality import Reference
 from engines.build.recipe import Recipe
-from engines.build.windows import Text, Windows, windows
+from engines.build.windows import Text, sample, windows
 from engines.errors import BuildError, EngineFolderError
 from engines.manifest import Dialect, FileEntry, KVLayout, Manifest, Plan, Precision, Sizes
 
 Progress = Callable[[str, int, int], None]
 """Called as progress(step, done, total) while a step goes on."""
 
-REVISION = 1
-"""Raised when the same checkpoint and options give other files than before."""
-
 PLAN_FILE = "model.plan"
 HELD_OUT = 8192
 """Tokens the report is made on, at most."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """Everything that decides what is in the engine folder."""
-
-    recipe: Recipe
-    dialects: tuple[Dialect, ...]
-    plan: PlanOptions | None
-    name: str
-    calibration: Windows = field(default_factory=list)
-    held_out: Windows = field(default_factory=list)
-
-    def versions(self) -> dict[str, str]:
-        """What writes the files."""
-        found = {package: version(package) for package in ("onnx", "numpy")} | {"factory": str(REVISION)}
-        if self.plan:
-            trt = load_flavour(self.plan.flavour)
-            found[trt.__name__] = trt.__version__
-        return found
+ENDS = 2048
+"""Tokens embedding and head are judged on, at most."""
+ENDS_TOLERANCE = 1.25
+"""How much more divergence 4 bits in embedding and head may cost than 8."""
 
 
 def build(
@@ -84,30 +63,17 @@ def build(
     order = replace(
         order, calibration=windows(source, calibration), held_out=windows(source, held_out, HELD_OUT)
     )
-    _check(order, out)
-    fingerprint = _fingerprint(source, order, say)
+    order.check(out)
+    fingerprint = order.fingerprint(source, lambda done, total: say("checkpoint", done, total))
     existing = _existing(out)
     if existing and existing.source_sha256 == fingerprint:
         return existing
-    with _all_or_nothing(out) as work:
+    with all_or_nothing(out) as work:
         return _fill(source, work, order, fingerprint, say)
 
 
 def _quiet(step: str, done: int, total: int) -> None:
     pass
-
-
-def _check(order: Order, out: Path) -> None:
-    if order.recipe.precision not in get_args(Precision):
-        raise BuildError(f"precision {order.recipe.precision!r} is none of {', '.join(get_args(Precision))}")
-    if order.recipe.block not in BLOCKS:
-        raise BuildError(f"block {order.recipe.block} is none of {', '.join(map(str, BLOCKS))}")
-    if unknown := [kind for kind in order.dialects if kind not in DIALECTS]:
-        raise BuildError(f"dialect {unknown[0]!r} is none of {', '.join(DIALECTS)}")
-    if not order.dialects and not order.plan:
-        raise BuildError("neither a dialect nor a plan is asked for")
-    if out.exists() and not (out.is_dir() and ((out / "manifest.json").is_file() or not any(out.iterdir()))):
-        raise BuildError(f"{out} exists and is no engine folder; give another place for the engine")
 
 
 def _existing(out: Path) -> Manifest | None:
@@ -118,69 +84,59 @@ def _existing(out: Path) -> Manifest | None:
         return None
 
 
-def _fingerprint(source: Checkpoint, order: Order, say: Progress) -> str:
-    """Of the order, the tools and every byte of the checkpoint."""
-    plan = replace(order.plan, timing_cache=None) if order.plan else None
-    settings = order.recipe, order.dialects, plan, order.name, order.versions()
-    digest = hashlib.sha256(repr(settings).encode())
-    for kind in (order.calibration, order.held_out):
-        digest.update(f"{len(kind)} windows".encode())
-        for window in kind:
-            digest.update(window.tobytes())
-    files = source.files()
-    for index, path in enumerate(files):
-        digest.update(f"{path.name}:{FileEntry.of(path).sha256}".encode())
-        say("checkpoint", index + 1, len(files))
-    return digest.hexdigest()
-
-
-@contextmanager
-def _all_or_nothing(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when the block ends well."""
-    work: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        yield work
-        work.chmod(0o755)
-        if out.exists():
-            old = work.with_name(work.name + ".old")
-            out.rename(old)
-            work.rename(out)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            work.rename(out)
-    except OSError as error:
-        raise BuildError(f"{error.filename or out} cannot be written: {error.strerror or error}") from error
-    finally:
-        if work:
-            shutil.rmtree(work, ignore_errors=True)
-
-
 def _fill(source: Checkpoint, work: Path, order: Order, fingerprint: str, say: Progress) -> Manifest:
-    with tempfile.TemporaryDirectory(dir=work) as scratch:
+    quality = None
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        scratch = Path(folder)
         if order.calibration and order.recipe.precision != "fp32":
-            solution = calibrate(
-                source, order.recipe, order.calibration, Path(scratch), lambda d, n: say("calibration", d, n)
-            )
-            order = replace(order, recipe=replace(order.recipe, solution=solution))
-        return _write(source, work, order, fingerprint, say)
-
-
-def _write(source: Checkpoint, work: Path, order: Order, fingerprint: str, say: Progress) -> Manifest:
-    for kind in order.dialects:
-        _write_graph(source, work / FILES[kind], order, kind, say)
-    quality = _report(source, work, order, say) if order.held_out else None
+            order = _solve(source, scratch, order, say)
+        for kind in order.dialects:
+            _write_graph(source, work / FILES[kind], order, kind, say)
+        if order.held_out:
+            graph = work / FILES[order.dialects[0]] if order.dialects else scratch / FILES["fused"]
+            if not order.dialects:
+                _write_graph(source, graph, order, "fused", say)
+            reference = Reference(source, order.held_out, lambda done, total: say("quality", done, total))
+            quality = reference.measure(graph) | _method(order)
     plan = _compile(source, work, order, order.plan, say) if order.plan else None
     for companion in COMPANIONS:
         if (source.folder / companion).is_file():
             shutil.copyfile(source.folder / companion, work / companion)
     say("files", 0, 1)
-    files = {path.name: FileEntry.of(path) for path in sorted(work.iterdir()) if path.is_file()}
+    files = {path.name: FileEntry.of(path) for path in sorted(work.iterdir())}
     manifest = _manifest(source, order, plan, fingerprint, files).model_copy(update={"quality": quality})
     manifest.save(work)
     say("files", 1, 1)
     return manifest
+
+
+def _solve(source: Checkpoint, scratch: Path, order: Order, say: Progress) -> Order:
+    """Weights solved for the calibration text; embedding and head in 4 bits where that costs little."""
+    text = order.calibration
+    solution = calibrate(source, order.recipe, text, scratch, lambda d, n: say("calibration", d, n))
+    order = replace(order, recipe=replace(order.recipe, solution=solution))
+    if order.recipe.precision != "int4":
+        return order
+    judged = sample(text, ENDS)
+    reference = Reference(source, judged, lambda d, n: say("embedding and head", d, n))
+    losses = {}
+    for bits in (4, 8):
+        candidate = replace(order, recipe=replace(order.recipe, ends_bits=bits))
+        _write_graph(source, scratch / FILES["fused"], candidate, "fused", _quiet)
+        losses[bits] = reference.measure(scratch / FILES["fused"])["kl_mean"]
+    bits = 4 if losses[4] <= ENDS_TOLERANCE * losses[8] else 8
+    return replace(order, recipe=replace(order.recipe, ends_bits=bits))
+
+
+def _method(order: Order) -> dict[str, Any]:
+    solved = order.recipe.solution is not None
+    return {
+        "method": "gptq" if solved else "rounding",
+        "calibration_tokens": sum(map(len, order.calibration)) if solved else 0,
+        "embedding_and_head_bits": {"fp32": 32, "int8": 8}.get(
+            order.recipe.precision, order.recipe.ends_bits
+        ),
+    }
 
 
 def _write_graph(source: Checkpoint, path: Path, order: Order, kind: str, say: Progress) -> None:
@@ -191,20 +147,6 @@ def _write_graph(source: Checkpoint, path: Path, order: Order, kind: str, say: P
             writer.capacity = order.plan.capacity
         write_model(writer, lambda done, total: say(f"graph ({kind})", done, total))
         builder.save()
-
-
-def _report(source: Checkpoint, work: Path, order: Order, say: Progress) -> dict[str, Any]:
-    """Measured on the first graph, or on one written for the purpose beside a plan."""
-    with tempfile.TemporaryDirectory(dir=work) as folder:
-        graph = work / FILES[order.dialects[0]] if order.dialects else Path(folder) / FILES["fused"]
-        if not order.dialects:
-            _write_graph(source, graph, order, "fused", say)
-        found = measure(source, graph, order.held_out, lambda done, total: say("quality", done, total))
-    calibrated = order.recipe.solution is not None
-    return found | {
-        "method": "gptq" if calibrated else "rounding",
-        "calibration_tokens": sum(map(len, order.calibration)) if calibrated else 0,
-    }
 
 
 def _compile(source: Checkpoint, work: Path, order: Order, options: PlanOptions, say: Progress) -> Plan:

@@ -16,41 +16,45 @@ from engines.build.windows import Windows
 Floats = NDArray[np.float32]
 
 
-def measure(
-    source: Checkpoint, graph: Path, held_out: Windows, progress: Callable[[int, int], None]
-) -> dict[str, Any]:
-    """Perplexity of both, and how far the graph's next-token distributions are from fp32's.
+class Reference:
+    """What fp32 answers to held-out text, computed layer by layer; only its last hidden states are kept."""
 
-    `graph` is a fused (or float32 standard) graph. kl_*: Kullback-Leibler divergence from fp32 in nats per
-    token; same_token: share of positions where both would pick the same token greedily.
-    """
-    layers = source.config.layers
-    states = list(embedded(source, held_out))
-    for index in range(layers):
-        layer = LayerRun(source, index, {})
-        states = [layer.run(state)[0] for state in states]
-        progress(index + 1, layers + 1)
-    session = _Session(source, graph)
-    divergences, losses, same = [], [], 0
-    for window, state in zip(held_out, states, strict=True):
-        expected = _log_softmax(_logits(source, final(source, state)))
-        found = _log_softmax(session.logits(window))
-        divergences.append((np.exp(expected) * (expected - found)).sum(-1))
-        steps, nexts = np.arange(len(window) - 1), window[1:]
-        losses.append([-logs[steps, nexts].sum() for logs in (expected, found)])
-        same += int((expected.argmax(-1) == found.argmax(-1)).sum())
-    progress(layers + 1, layers + 1)
-    kl, tokens = np.concatenate(divergences), sum(map(len, held_out))
-    reference, quantized = (float(total) / (tokens - len(held_out)) for total in np.sum(losses, axis=0))
-    return {
-        "tokens": tokens,
-        "perplexity_fp32": math.exp(reference),
-        "perplexity": math.exp(quantized),
-        "perplexity_change": math.expm1(quantized - reference),
-        "kl_mean": float(kl.mean()),
-        "kl_p99": float(np.quantile(kl, 0.99)),
-        "same_token": same / tokens,
-    }
+    def __init__(self, source: Checkpoint, text: Windows, progress: Callable[[int, int], None]) -> None:
+        """progress(layers done, layers)."""
+        self._source, self._text = source, text
+        states = list(embedded(source, text))
+        for index in range(source.config.layers):
+            layer = LayerRun(source, index, {})
+            states = [layer.run(state)[0] for state in states]
+            progress(index + 1, source.config.layers)
+        self._hidden = [final(source, state) for state in states]
+
+    def measure(self, graph: Path) -> dict[str, Any]:
+        """Perplexity of both, and how far the graph's next-token distributions are from fp32's.
+
+        `graph` is a fused (or float32 standard) graph. kl_*: Kullback-Leibler divergence from fp32 in nats
+        per token; same_token: share of positions where both would pick the same token greedily.
+        """
+        session = _Session(self._source, graph)
+        divergences, losses, same = [], [], 0
+        for window, hidden in zip(self._text, self._hidden, strict=True):
+            expected = _log_softmax(_logits(self._source, hidden))
+            found = _log_softmax(session.logits(window))
+            divergences.append((np.exp(expected) * (expected - found)).sum(-1))
+            steps, nexts = np.arange(len(window) - 1), window[1:]
+            losses.append([-logs[steps, nexts].sum() for logs in (expected, found)])
+            same += int((expected.argmax(-1) == found.argmax(-1)).sum())
+        kl, tokens = np.concatenate(divergences), sum(map(len, self._text))
+        reference, quantized = (float(total) / (tokens - len(self._text)) for total in np.sum(losses, axis=0))
+        return {
+            "tokens": tokens,
+            "perplexity_fp32": math.exp(reference),
+            "perplexity": math.exp(quantized),
+            "perplexity_change": math.expm1(quantized - reference),
+            "kl_mean": float(kl.mean()),
+            "kl_p99": float(np.quantile(kl, 0.99)),
+            "same_token": same / tokens,
+        }
 
 
 def _log_softmax(logits: Floats) -> NDArray[np.float64]:

@@ -38,10 +38,13 @@ def windows(source: Checkpoint, texts: Sequence[Text], budget: int = TOKENS) -> 
         if array.size and (array.min() < 0 or array.max() >= source.config.vocab_size):
             raise BuildError(f"token id {array.max()} is beyond the vocabulary of {source.config.vocab_size}")
         pieces += [p for b in range(0, len(array), length) if len(p := array[b : b + length]) >= _SHORTEST]
-    total = sum(map(len, pieces))
-    step = max(total / budget, 1.0)
-    kept = [pieces[int(i * step)] for i in range(int(len(pieces) / step))] if pieces else []
-    return kept or pieces[:1]
+    return sample(pieces, budget)
+
+
+def sample(pieces: Windows, budget: int) -> Windows:
+    """Windows evenly spread over all of them, some `budget` tokens; at least one if there is one."""
+    step = max(sum(map(len, pieces)) / budget, 1.0)
+    return [pieces[int(i * step)] for i in range(int(len(pieces) / step))] or pieces[:1]
 
 
 def _tokenizer(folder: Path) -> tokenizers.Tokenizer:

@@ -9,30 +9,21 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from engines.demo.glm import Config, Glm
-from engines.demo.tokens import END_TOKENS, SPECIAL_TOKENS, TEMPLATE
+from engines.demo.tokens import CONFIG, END_TOKENS, TEMPLATE
 
 
 def save(folder: Path, model: Glm, tokenizer: Tokenizer) -> None:
     """Write config.json, generation_config.json, model.safetensors and the tokenizer's files."""
     folder.mkdir(parents=True, exist_ok=True)
-    ends = [tokenizer.token_to_id(token) for token in END_TOKENS]
+    vocabulary = tokenizer.get_vocab()
+    ends = [vocabulary[token] for token in END_TOKENS]
 
     def write(name: str, value: dict[str, object]) -> None:
         (folder / name).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
     write("config.json", model.config.as_json(ends))
     write("generation_config.json", {"do_sample": False, "eos_token_id": ends, "pad_token_id": ends[0]})
-    write(
-        "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "eos_token": END_TOKENS[0],
-            "pad_token": END_TOKENS[0],
-            "additional_special_tokens": list(SPECIAL_TOKENS),
-            "model_max_length": model.config.max_position_embeddings,
-            "clean_up_tokenization_spaces": False,
-        },
-    )
+    write("tokenizer_config.json", {**CONFIG, "model_max_length": model.config.max_position_embeddings})
     shutil.copyfile(TEMPLATE, folder / "chat_template.jinja")
     tokenizer.save(str(folder / "tokenizer.json"))
     weights = {

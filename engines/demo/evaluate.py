@@ -1,22 +1,22 @@
-"""Measure the bundled model, per set and language: `python -m engines.demo.evaluate CHECKPOINT`.
+"""Measure the bundled model, per set and language: `python -m engines.demo.evaluate ENGINE`.
 
 Counted: the tool's name; all arguments exactly right; the final sentence repeats the key values of the
-result; greetings and requests out of scope get no call.
+result; greetings and requests out of scope get no call. An engine folder is measured as it serves, with the
+grammar of the tools; a checkpoint folder by plain greedy decoding in PyTorch.
 """
 
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engines.demo import completion
 from engines.demo.cases import Case, hand_written, held_out
-from engines.demo.dialogue import TOOLS, Message
+from engines.demo.completion import Complete
+from engines.demo.dialogue import Message
 from engines.demo.phrasing import LANGUAGES
 
-# Messages of several conversations to the text the model writes next, without its end token.
-Complete = Callable[[list[list[Message]]], list[str]]
 Tally = dict[str, list[bool]]
 
 
@@ -68,38 +68,15 @@ def _history(case: Case) -> list[Message]:
     ]
 
 
-def torch_complete(folder: Path) -> Complete:
-    """Plain greedy decoding of a checkpoint, without a grammar."""
-    from engines.demo import checkpoint, greedy
-    from engines.demo.tokens import END_TOKENS, Renderer
-
-    model, tokenizer = checkpoint.load(folder)
-    renderer = Renderer(tokenizer)
-    ends = {tokenizer.token_to_id(token) for token in END_TOKENS}
-
-    def complete(conversations: list[list[Message]]) -> list[str]:
-        prompts = [renderer.ids(messages, TOOLS, add_generation_prompt=True) for messages in conversations]
-        texts = [""] * len(prompts)
-        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-        for start in range(0, len(order), 64):
-            chunk = order[start : start + 64]
-            for index, ids in zip(
-                chunk, greedy.complete(model, [prompts[i] for i in chunk], ends), strict=True
-            ):
-                texts[index] = tokenizer.decode([token for token in ids if token not in ends])
-        return texts
-
-    return complete
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the bundled model.")
-    parser.add_argument("model", type=Path, help="checkpoint folder")
+    parser.add_argument("model", type=Path, help="engine or checkpoint folder")
     parser.add_argument("--set", choices=("held_out", "hand_written"), help="only this set")
     parser.add_argument("--copies", type=int, default=2, help="fillings of each held-out phrasing")
     parser.add_argument("--mistakes", type=Path, help="file to write the mistakes to")
     options = parser.parse_args()
-    complete = torch_complete(options.model)
+    engine = (options.model / "manifest.json").is_file()
+    complete = completion.served(options.model) if engine else completion.greedy(options.model)
     lines = []
     for name, make in (
         ("held_out", lambda lang: held_out(lang, options.copies)),

@@ -35,17 +35,20 @@ _FAMILY_ZH, _GIVEN_ZH = (
 )
 _ERRORS = (
     "{what} {id} not found",
+    "{what} {id} not found",
     "{what} {id} does not exist",
     "no {what} with id {id}",
-    "unknown {what} {id}",
     "{what} {id} is already closed",
+    "{what} {id} was cancelled and not charged",
+    "order {id} has only {number} left to refund",
     "no article about {phrase}",
-    "amount exceeds the order total of {number}",
-    "order {id} was already refunded",
-    "the tool did not answer within {number} s",
-    "the database is locked",
+    "no article about {phrase}",
+    "the amount must be more than {number}",
+    "{tool} did not answer within {number} s",
+    "{tool} was cancelled",
+    "OperationalError: database is locked",
+    "ValueError: {phrase}",
     "permission denied",
-    "internal error {number}",
     "{phrase}",
 )
 
@@ -66,6 +69,7 @@ class Results:
         phrase = arguments.get("query") or self.values.random_words(self.rng.randint(2, 6))
         sentence = self.rng.choice(_ERRORS).format(
             what=_OBJECTS[tool],
+            tool=tool,
             id=next(iter(arguments.values())),
             phrase=phrase,
             number=self.rng.randint(1, 900),

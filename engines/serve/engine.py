@@ -27,6 +27,7 @@ from engines.errors import (
 from engines.manifest import Manifest
 from engines.serve.costs import StepCosts
 from engines.serve.generation import Generation, notify
+from engines.serve.history import History
 from engines.serve.masks import GrammarCompiler
 from engines.serve.memory import CachePlan
 from engines.serve.prompt import Prompt
@@ -147,7 +148,7 @@ class Engine:
         row = self._row(prompt)
         with self._condition:
             if self._error is not None or self._closing:
-                raise self._error or EngineClosed()
+                raise _again(self._error or EngineClosed())
             if len(self._open) >= self._rows_at_once + self._queue_limit:
                 raise EngineBusy(f"{len(self._open)} requests are waiting already; send this one later")
             self._open[row.generation] = row
@@ -175,8 +176,13 @@ class Engine:
             raise InvalidPrompt("token_ids must be a flat list of integers")
         if ids.min() < 0 or ids.max() >= self._runtime.vocab_size:
             raise InvalidPrompt(f"token ids must be in [0, {self._runtime.vocab_size})")
+        options = prompt.options
+        if options is not None and not all(
+            0 <= t < self._runtime.vocab_size for o in options.options for t in o
+        ):
+            raise InvalidPrompt(f"option tokens must be in [0, {self._runtime.vocab_size})")
         room = self._runtime.capacity - len(ids)
-        if room < 1:
+        if room < 1 + (len(options.prefix) + options.depth if options is not None else 0):
             raise PromptTooLong(
                 f"the prompt has {len(ids)} tokens, this engine takes at most {self._runtime.capacity - 1}"
             )
@@ -193,6 +199,7 @@ class Engine:
             submitted=time.monotonic(),
             generation=Generation(self._cancel, _running_loop()),
             grammar=self._compiler.ready(prompt.grammar) if self._compiler and prompt.grammar else None,
+            history=None if prompt.sampling.repetition_penalty == 1 else History(self._runtime.vocab_size),
         )
 
     def _compile(self, row: Row) -> None:
@@ -259,13 +266,20 @@ class Engine:
             self._error = error
             generations, self._open = list(self._open), {}
         for generation in generations:
-            generation.finish(error)
+            generation.finish(_again(error))
         notify(generations)
         self._runtime.close()
         if isinstance(error, EngineClosed):
             self.failed.set_result(None)
         else:
             self.failed.set_exception(error)
+
+
+def _again(error: EngineFailed) -> EngineFailed:
+    """A fresh copy for each who gets it: an exception keeps the traceback of everybody who raised it."""
+    copy = type(error)(str(error))
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

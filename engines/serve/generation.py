@@ -11,12 +11,13 @@ class Generation:
     """Tokens as they come, then a Completion or an error. Any thread may cancel; one task may stream."""
 
     def __init__(
-        self, cancel: Callable[["Generation"], None], loop: asyncio.AbstractEventLoop | None
+        self, cancel: Callable[["Generation"], None], loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
         self._cancel, self.loop = cancel, loop
         self.cancelled = False
         self._known: list[int] = []  # grows in the engine's thread, is only read here
         self._read = 0
+        self.streaming = False  # whether somebody wants to hear of every token
         self._outcome: Completion | BaseException | None = None
         self._done = threading.Event()
         self._wake: asyncio.Event | None = None
@@ -49,6 +50,7 @@ class Generation:
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         """What came since the last chunk, until done. Raises the generation's error."""
         wake = self._event()
+        self.streaming = True
         while True:
             done = self.done  # before looking for tokens: what comes after the last look is not lost
             fresh = self._known[self._read :]

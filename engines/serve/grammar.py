@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 from llguidance import LLMatcher
@@ -49,7 +50,13 @@ class Grammar:
 
     @classmethod
     def _checked(cls, kind: str, spec: str) -> Self:
-        failed, messages = LLMatcher.validate_grammar_with_warnings(spec)
-        if failed:
-            raise GrammarError(f"{kind}: {messages[0].strip()}")
+        if problem := _problem(spec):
+            raise GrammarError(f"{kind}: {problem}")
         return cls(spec)
+
+
+@lru_cache(maxsize=256)
+def _problem(spec: str) -> str:
+    """What is wrong with `spec`, or nothing. Requests repeat their specs, and a look takes milliseconds."""
+    failed, messages = LLMatcher.validate_grammar_with_warnings(spec)
+    return messages[0].strip() if failed else ""

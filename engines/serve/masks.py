@@ -14,8 +14,8 @@ from engines.serve.grammar import Grammar
 class GrammarState:
     """Where one answer stands in its grammar. Used by one thread at a time."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
-        self._matcher = matcher
+    def __init__(self, matcher: LLMatcher, ends: frozenset[int]) -> None:
+        self._matcher, self._ends = matcher, ends
 
     @property
     def complete(self) -> bool:
@@ -40,7 +40,15 @@ class GrammarState:
         accepted = self._matcher.try_consume_tokens([token]) == 1
         if not accepted:
             self._check()
+            # llguidance never tries one of its EOS tokens, though a grammar may name it as the end of a turn.
+            if token in self._ends and self._allows(token):
+                accepted = self._matcher.consume_token(token)
+                self._check()
         return accepted
+
+    def _allows(self, token: int) -> bool:
+        mask = self._matcher.compute_bitmask()
+        return bool(mask[token >> 3] >> (token & 7) & 1)
 
     def follow(self) -> list[int]:
         """The answer goes on with the tokens that must come before there is a choice; returns them."""
@@ -59,8 +67,9 @@ class GrammarState:
 class GrammarCompiler:
     """Compiled grammars of one tokenizer, the `size` last used ones kept. Safe to call from any thread."""
 
-    def __init__(self, tokenizer: LLTokenizer, size: int = 256) -> None:
-        self._tokenizer, self._size = tokenizer, size
+    def __init__(self, tokenizer: LLTokenizer, ends: frozenset[int] = frozenset(), size: int = 256) -> None:
+        """`ends`: the ids that `tokenizer` takes for EOS."""
+        self._tokenizer, self._ends, self._size = tokenizer, ends, size
         self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -74,7 +83,7 @@ class GrammarCompiler:
             tokenizer = LLTokenizer(definition, n_vocab=vocab_size, eos_token=list(eos_token_ids) or None)
         except ValueError as error:
             raise GrammarError(f"no grammar can be followed with this tokenizer.json: {error}") from error
-        return cls(tokenizer)
+        return cls(tokenizer, frozenset(eos_token_ids))
 
     def ready(self, grammar: Grammar) -> GrammarState | None:
         """A fresh state when `grammar` is compiled already, else None."""
@@ -83,7 +92,7 @@ class GrammarCompiler:
             if matcher is None:
                 return None
             self._compiled.move_to_end(grammar)
-            return GrammarState(matcher.deep_copy())
+            return GrammarState(matcher.deep_copy(), self._ends)
 
     def compile(self, grammar: Grammar) -> GrammarState:
         """A fresh state; takes up to a second for a large grammar. Raises GrammarError."""
@@ -97,4 +106,4 @@ class GrammarCompiler:
             self._compiled[grammar] = matcher
             while len(self._compiled) > self._size:
                 self._compiled.popitem(last=False)
-            return GrammarState(matcher.deep_copy())
+            return GrammarState(matcher.deep_copy(), self._ends)

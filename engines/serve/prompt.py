@@ -7,14 +7,17 @@ from typing import Literal
 
 from engines.errors import InvalidPrompt
 from engines.serve.grammar import Grammar
+from engines.serve.options import OptionTree
 
 FinishReason = Literal["stop", "length", "cancelled", "expired"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is drawn. temperature 0 is greedy; top_k 0 and top_p 1 keep all tokens.
+    """How the next token is drawn. temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 keep all tokens.
 
+    min_p: of the best token's probability. repetition_penalty: divides positive and multiplies negative
+    logits of tokens in the context (Keskar et al. 2019); 1 changes nothing.
     The same seed draws the same tokens whatever else is in the batch; None draws a fresh one.
     Raises InvalidPrompt when a value is out of range.
     """
@@ -22,6 +25,8 @@ class Sampling:
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -31,6 +36,10 @@ class Sampling:
             raise InvalidPrompt(f"top_k must be 0 (all) or more, not {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise InvalidPrompt(f"top_p must be in (0, 1], not {self.top_p}")
+        if not 0 <= self.min_p <= 1:
+            raise InvalidPrompt(f"min_p must be in [0, 1], not {self.min_p}")
+        if not 0 < self.repetition_penalty <= 100:
+            raise InvalidPrompt(f"repetition_penalty must be in (0, 100], not {self.repetition_penalty}")
         if self.seed is not None and not 0 <= self.seed < 2**64:
             raise InvalidPrompt(f"seed must be in [0, 2**64), not {self.seed}")
 
@@ -42,6 +51,7 @@ class Prompt:
     token_ids: the whole context, in the model's vocabulary.
     stop_token_ids: end the answer (None: the model's own); ignore_eos: nothing does but max_tokens.
     priority: higher runs first; deadline: time.monotonic() seconds after which nobody wants it.
+    options: how likely each is to follow is wanted, not an answer; one tree may serve many prompts.
     Raises InvalidPrompt.
     """
 
@@ -53,12 +63,15 @@ class Prompt:
     ignore_eos: bool = False
     priority: int = 0
     deadline: float | None = None
+    options: OptionTree | None = None
 
     def __post_init__(self) -> None:
         if not len(self.token_ids):
             raise InvalidPrompt("a prompt needs at least one token")
         if self.max_tokens < 1:
             raise InvalidPrompt(f"max_tokens must be 1 or more, not {self.max_tokens}")
+        if self.options is not None and self.grammar is not None:
+            raise InvalidPrompt("a prompt has options or a grammar, not both")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,7 @@ class Completion:
 
     cached_tokens: prompt tokens whose KV was reused; forced_tokens: tokens the grammar left no choice in.
     first_token_ms counts from submission (0 when there is none); prefill_ms from admission.
+    logprobs: natural logarithm of each option's probability, given that one of them follows.
     """
 
     token_ids: list[int]
@@ -87,3 +101,4 @@ class Completion:
     prefill_ms: float
     first_token_ms: float
     decode_ms: float
+    logprobs: tuple[float, ...] = ()

@@ -1,11 +1,13 @@
 """One generation while the machine works on it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.serve.generation import Generation
+from engines.serve.history import History
 from engines.serve.masks import GrammarState
 from engines.serve.prompt import Completion, FinishReason, Prompt
 
@@ -15,6 +17,7 @@ class Row:
     """`known` are prompt and answer so far; the KV of all but the last few is in the row's slot.
 
     limit: tokens the answer may have; with them `known` is `full` long. seed: of the random numbers.
+    logprobs: of the prompt's options, as far as `forks_read` of their forks tell.
     Times are time.monotonic() seconds.
     """
 
@@ -26,6 +29,7 @@ class Row:
     submitted: float
     generation: Generation
     grammar: GrammarState | None = None
+    history: History | None = None
     prompt_ids: NDArray[np.int64] = field(init=False)
     known: list[int] = field(init=False)
     full: int = field(init=False)
@@ -34,9 +38,15 @@ class Row:
     forced_tokens: int = 0
     admitted: float | None = None
     first_token: float | None = None
+    logprobs: NDArray[np.float64] | None = None
+    forks_read: int = 0
 
     def __post_init__(self) -> None:
+        options = self.prompt.options
         self.prompt_ids = np.asarray(self.prompt.token_ids, np.int64)
+        if options is not None:
+            self.prompt_ids = np.append(self.prompt_ids, np.array(options.prefix, np.int64))
+            self.logprobs = np.zeros(len(options.options))
         self.known = self.prompt_ids.tolist()
         self.full = len(self.known) + self.limit
         self.generation.follow(self.known)
@@ -54,6 +64,14 @@ class Row:
         """Tokens of the answer so far."""
         return len(self.known) - len(self.prompt_ids)
 
+    def go_to(self, path: Sequence[int]) -> int:
+        """Let `known` be the prompt and `path`; returns how many of its tokens stay the same."""
+        start = len(self.prompt_ids)
+        before = self.known[start:]
+        self.known[start:] = path
+        same = next((i for i, pair in enumerate(zip(before, path, strict=False)) if pair[0] != pair[1]), None)
+        return start + (min(len(before), len(path)) if same is None else same)
+
     def completion(self, reason: FinishReason, stop_token_id: int | None, now: float) -> Completion:
         admitted = now if self.admitted is None else self.admitted
         first = now if self.first_token is None else self.first_token
@@ -69,4 +87,5 @@ class Row:
             prefill_ms=(first - admitted) * 1e3,
             first_token_ms=0.0 if self.first_token is None else (first - self.submitted) * 1e3,
             decode_ms=(now - first) * 1e3,
+            logprobs=() if self.logprobs is None else tuple(self.logprobs.tolist()),
         )

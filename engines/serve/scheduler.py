@@ -79,7 +79,7 @@ class Scheduler:
     def admit(self) -> tuple[list[Row], list[Copy]]:
         """Move queued rows into slots while there are any; returns them and the copies to make, in order."""
         admitted, copies, held = list[Row](), list[Copy](), list[tuple[int, float, int, Row]]()
-        while self._queue and self.table.active < self.table.rows:
+        while self._queue and self.table.active < self.table.rows and len(held) < self.table.rows:
             entry = heapq.heappop(self._queue)
             row = entry[-1]
             if row.number not in self._waiting:

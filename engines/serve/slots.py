@@ -114,6 +114,10 @@ class SlotTable:
         self.tokens[np.arange(rows), self.valid[:rows]] = tokens
         self.valid[:rows] += 1
 
+    def truncate(self, slot: int, length: int) -> None:
+        """What `slot` holds beyond `length` tokens is not wanted any more."""
+        self.valid[slot] = min(int(self.valid[slot]), length)
+
     def release(self, slot: int) -> None:
         """The row in `slot` ended; its KV stays cached, and copies of parts of it are forgotten."""
         if self.owners[slot] is None:

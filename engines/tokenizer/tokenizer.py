@@ -125,6 +125,11 @@ class Tokenizer:
                 ids.extend(encode(text))
         return ids
 
+    def answer(self, text: str) -> list[int]:
+        """What the model writes after a prompt of `render` to answer `text`, with the token that ends it."""
+        end = self.format.answer_end
+        return [*self._encode(self.format.answer_lead + text), *([] if end is None else [end])]
+
     def render_text(
         self,
         messages: Sequence[dict[str, Any]],

@@ -174,7 +174,7 @@ async def test_a_reply_topic_that_cannot_be_used_is_refused_without_work(broker,
         letters = await read(address, f"{name}.dead-letters", 1)
         assert await consumer._topics.find(f"{name}.nowhere") is None
     refused = json.loads(replies[0].value)
-    assert (refused["id"], refused["status"]) == ("r1", "error")
+    assert (refused["id"], refused["status"]) == ("r1", "rejected")
     assert refused["error"]["code"] == "unknown_reply_topic"
     assert replies[1].value == b"next"
     assert dict(letters[0].headers)["kafka_dlt-exception-code"] == b"unknown_reply_topic"

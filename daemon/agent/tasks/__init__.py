@@ -1,16 +1,24 @@
-"""The kinds of requests by name."""
+"""The kinds of requests by name. A tool module adds its own with `openautoglm.register_task`."""
 
 from collections.abc import Mapping
 
+from daemon.agent.plugins import Plugins
 from daemon.agent.tasks.chat import ChatTask
 from daemon.agent.tasks.classify import Classify
 from daemon.agent.tasks.extract import Extract
+from daemon.agent.tasks.summarize import Summarize
 from daemon.agent.tasks.task import Task
 
-__all__ = ["Task", "standard_tasks"]
+__all__ = ["Task", "register_task", "standard_tasks"]
+
+_registered = Plugins[Task]("task", ChatTask(), Classify(), Extract(), Summarize())
+
+
+def register_task(task: Task) -> Task:
+    """Make a task known under its name. Raises ConfigurationError when the name is taken."""
+    return _registered.add(task)
 
 
 def standard_tasks(system: str | None = None) -> Mapping[str, Task]:
-    """`system` is the system message of chats that bring none."""
-    tasks: tuple[Task, ...] = (ChatTask(system), Classify(), Extract())
-    return {task.name: task for task in tasks}
+    """Those given and those registered by now; `system` is the system message of chats that bring none."""
+    return {**_registered, ChatTask.name: ChatTask(system)}

@@ -1,30 +1,58 @@
-"""`classify`: one of the request's labels, which a grammar enforces; the label is `structured`."""
+"""`classify`: which of the request's labels fits, and how likely each is.
 
-from typing import ClassVar
+The probabilities are the model's own, for each label as its answer, given that it answers with one of them.
+They come from the prefill of the prompt: nothing is generated.
+"""
+
+from typing import Any, ClassVar
 
 from daemon.agent.chat import Chat, Conclusion
-from daemon.agent.conversation import turns
+from daemon.agent.conversation import Turn, turns
 from daemon.agent.job import Job
 from daemon.agent.record import Record
-from daemon.agent.toolset import Toolset
 from daemon.errors import InvalidRequest
 from daemon.tools.registry import Registry
-from schemas.request import ChoiceFormat, Request
+from schemas.message import Message
+from schemas.request import Request
 
 
 class Classify:
+    """`structured` is {"label": …, "probabilities": {label: …}}; with `texts` a list of these."""
+
     name: ClassVar[str] = "classify"
+    takes_texts: ClassVar[bool] = True
 
     def validate(self, request: Request, registry: Registry) -> None:
-        if not request.labels:
+        labels = request.labels
+        if not labels:
             raise InvalidRequest("task `classify` needs `labels`, the list to choose from.")
+        if len(set(labels)) < len(labels) or "" in labels:
+            raise InvalidRequest("labels: one is empty or there twice; take it out.")
         if request.response_format is not None or request.tools:
             raise InvalidRequest(
                 "task `classify` takes neither `response_format` nor `tools`; leave them out."
             )
 
     async def run(self, job: Job, record: Record, chat: Chat, registry: Registry) -> Conclusion:
-        labels = job.request.labels or []
+        request, labels = job.request, job.request.labels or []
         system = f"Classify the user's text. Answer with one of these labels: {', '.join(labels)}"
-        wanted = ChoiceFormat(type="choice", choice=labels)
-        return await chat.run(job, record, turns(job.request, system), Toolset(choice="none"), wanted)
+        conversations: list[list[Turn]] = (
+            [turns(request, system)]
+            if request.texts is None
+            else [
+                [{"role": "system", "content": system}, {"role": "user", "content": text}]
+                for text in request.texts
+            ]
+        )
+        weights = await chat.speaker.weigh(job, record, conversations, labels)
+        found = [_verdict(labels, probabilities) for probabilities in weights]
+        message = Message(role="assistant", content="\n".join(verdict["label"] for verdict in found))
+        return Conclusion(message, "stop", found[0] if request.texts is None else found)
+
+
+def _verdict(labels: list[str], probabilities: list[float]) -> dict[str, Any]:
+    best = max(range(len(labels)), key=probabilities.__getitem__)
+    return {
+        "label": labels[best],
+        "probabilities": dict(zip(labels, (round(p, 6) for p in probabilities), strict=True)),
+    }

@@ -53,6 +53,7 @@ class Format(ABC):
     name: ClassVar[str]
     answer_ends: ClassVar[tuple[str, ...]] = ("<|user|>", "<|endoftext|>")
     call_ends: ClassVar[tuple[str, ...]] = ("<|observation|>",)
+    answer_lead: ClassVar[str] = "\n"  # between the generation prompt and an answer's text
 
     def __init__(self, added_tokens: Mapping[str, int], *, write_defaults: bool = False) -> None:
         self._ids = added_tokens
@@ -95,6 +96,11 @@ class Format(ABC):
     def marker(self, literal: str) -> str:
         """`literal` as a Lark expression: the token itself where the vocabulary has it."""
         return f"<[{self._ids[literal]}]>" if literal in self._ids else lark.quote(literal)
+
+    @property
+    def answer_end(self) -> int | None:
+        """The token that usually ends an answer; None when the vocabulary has none of them."""
+        return next((self._ids[literal] for literal in self.answer_ends if literal in self._ids), None)
 
     def _end(self, literals: Sequence[str]) -> str:
         ids = [str(self._ids[literal]) for literal in literals if literal in self._ids]

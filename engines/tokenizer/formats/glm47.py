@@ -8,3 +8,4 @@ from engines.tokenizer.formats.glm45 import Glm45
 class Glm47(Glm45):
     name: ClassVar[str] = "glm47"
     line_end: ClassVar[str] = ""
+    answer_lead: ClassVar[str] = ""

@@ -52,7 +52,7 @@ def start(glm4, registry):  # noqa: F811
         runtime.step_seconds = step_seconds
         ends = [glm4.token_id(end) for end in ("<|endoftext|>", "<|user|>", "<|observation|>")]
         vocabulary = llguidance.LLTokenizer(glm4.definition, eos_token=ends)
-        engine = Engine(runtime, eos_token_ids=ends, compiler=GrammarCompiler(vocabulary))
+        engine = Engine(runtime, eos_token_ids=ends, compiler=GrammarCompiler(vocabulary, frozenset(ends)))
         engine.start()
         engines.append(engine)
         return Agent(engine, glm4, registry, model="scripted", **options)

@@ -169,18 +169,6 @@ async def test_answers_in_a_format(ask):
     assert with_tools.structured == {"a": 5} and len(with_tools.tools) == 1
 
 
-async def test_classify_and_extract(ask):
-    label = await ask(says("\nhappy<|user|>"), task="classify", labels=["sad", "happy"])
-    assert (label.structured, label.task) == ("happy", "classify")
-    schema = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
-    value = await ask(
-        says('\n{"id": "A1"}<|user|>'),
-        task="extract",
-        response_format={"type": "json_schema", "json_schema": {"schema": schema}},
-    )
-    assert value.structured == {"id": "A1"}
-
-
 async def test_the_token_bound_holds_over_all_rounds(ask):
     reply = await ask(says("\n" + "word " * 100 + "<|user|>"), max_tokens=10)
     assert (reply.status, reply.finish_reason) == ("ok", "length")

@@ -17,7 +17,7 @@ def renderer():
 )
 def test_a_value_has_the_same_tokens_in_a_sentence_and_in_json(renderer, value):
     def encode(text):
-        return renderer.tokenizer.encode(text, add_special_tokens=False).ids
+        return renderer.tokenizer.encode(text)
 
     alone = encode(value)
     for before, after in (("status ", "?"), ('{"order_id": "', '"}'), ("查", "一下"), ('"', '", "amount": ')):
@@ -27,7 +27,7 @@ def test_a_value_has_the_same_tokens_in_a_sentence_and_in_json(renderer, value):
 
 def test_digits_and_punctuation_are_single_tokens(renderer):
     text = '0123456789{}":,-_.$ \n'
-    assert len(renderer.tokenizer.encode(text, add_special_tokens=False).ids) == len(text)
+    assert len(renderer.tokenizer.encode(text)) == len(text)
 
 
 def test_the_prompt_of_a_dialogue_starts_with_the_shared_prefix(renderer):
@@ -48,4 +48,4 @@ def test_only_what_the_assistant_writes_is_learned(renderer):
     ids, learned = renderer.example(dialogue)
     chosen = [token for token, wanted in zip(ids, learned, strict=True) if wanted]
     expected = 'order_status\n{"order_id": "A1"}<|observation|>\nYou are welcome!<|user|>'
-    assert renderer.tokenizer.decode(chosen, skip_special_tokens=False) == expected
+    assert renderer.tokenizer.decode(chosen, special=True) == expected

@@ -1,7 +1,7 @@
 """Headers of three dialects, and headers that are nonsense."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.kafka.envelope import Envelope
@@ -81,6 +81,7 @@ NAMES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.one_of(NAMES, st.text(max_size=5)), st.one_of(st.none(), st.binary(max_size=40))))
 )
@@ -88,6 +89,7 @@ def test_nothing_in_headers_raises(headers):
     Envelope.of(incoming(tuple(headers)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(NAMES, st.text(max_size=40).map(str.encode))))
 def test_no_text_in_headers_raises(headers):
     Envelope.of(incoming(tuple(headers)))

@@ -1,7 +1,7 @@
 """Whatever finishes in whatever order, and wherever it is cut off: nothing lost, nothing done handed out."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.kafka.offset_map import MAX_BYTES, MAX_SPAN, decode, encode
@@ -19,6 +19,7 @@ def log(gaps: list[int], start: int) -> list[int]:
     return offsets
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**40), GAPS, st.data())
 def test_a_crash_anywhere_loses_nothing_and_repeats_nothing_committed(start, gaps, data):
     offsets = log(gaps, start)
@@ -43,6 +44,7 @@ def test_a_crash_anywhere_loses_nothing_and_repeats_nothing_committed(start, gap
             return
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**50), st.integers(0, 2**32 - 1), st.sets(st.integers(1, 3000), max_size=400))
 def test_a_map_reads_back_as_it_was_written(offset, opening, beyond):
     runs = as_runs(sorted(offset + number for number in beyond))
@@ -63,6 +65,7 @@ def as_runs(offsets: list[int]) -> list[tuple[int, int]]:
     return runs
 
 
+@settings(deadline=None)
 @given(
     st.one_of(
         st.text(max_size=200), st.text("oag1rb-_ABCxyz09=", max_size=60).map(lambda text: "oag1" + text)
@@ -72,6 +75,7 @@ def test_foreign_metadata_counts_as_none(text):
     assert decode(7, text) == (0, [])
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(1, 500), min_size=1, max_size=100), st.integers(0), st.integers(1, 255))
 def test_a_damaged_map_is_never_believed(beyond, place, flip):
     text = encode(7, 3, as_runs(sorted(7 + number for number in beyond)))

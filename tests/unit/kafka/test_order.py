@@ -1,6 +1,6 @@
 """One record per key at a time, in the order they came."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.kafka.order import KeyOrder
@@ -11,6 +11,7 @@ def record(offset: int, key: bytes | None) -> Incoming:
     return Incoming("t", 0, offset, key, b"", (), 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([b"a", b"b", b"c", None]), max_size=40), st.data())
 def test_records_of_a_key_run_in_order_and_never_together(keys, data):
     order = KeyOrder(unordered=False)

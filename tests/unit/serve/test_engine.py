@@ -117,12 +117,23 @@ async def test_one_call_into_the_event_loop_per_step(start, monkeypatch):
     real = loop.call_soon_threadsafe
     monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *a: (calls.append(a), real(*a))[1])
     generations = [engine.submit(Prompt([1, i], 10)) for i in range(8)]
-    tasks = [asyncio.create_task(generation.result()) for generation in generations]
+
+    async def read(generation):
+        return [chunk async for chunk in generation]
+
+    tasks = [asyncio.create_task(read(generation)) for generation in generations]
     await asyncio.sleep(0)
     runtime.gate.set()
     await asyncio.gather(*tasks)
     steps = len(runtime.decoded_rows) + len(runtime.prefills)
-    assert 1 <= len(calls) <= steps
+    assert 2 <= len(calls) <= steps
+    calls.clear()
+    runtime.gate.clear()
+    task = asyncio.create_task(engine.submit(Prompt([9], 30)).result())
+    await asyncio.sleep(0)
+    runtime.gate.set()
+    await task
+    assert len(calls) == 1  # who only wants the result is not woken for every token
 
 
 def test_cancelling_ends_a_running_and_a_queued_generation(start):
@@ -160,7 +171,8 @@ def test_urgent_prompts_run_first(start):
     engine = start(runtime)
     order, now = [], time.monotonic()
     first = engine.submit(Prompt([9], 2))
-    time.sleep(0.05)  # it is admitted before the others are there
+    while not engine.stats().active_rows:
+        time.sleep(1e-3)
     late = engine.submit(Prompt([1], 2))
     dated = engine.submit(Prompt([2], 2, deadline=now + 10))
     important = engine.submit(Prompt([3], 2, priority=1))

@@ -14,9 +14,8 @@ from tokenizers import Tokenizer
 from engines.errors import GrammarError
 from engines.serve.engine import Engine
 from engines.serve.grammar import Grammar
-from engines.serve.masks import GrammarCompiler
+from engines.serve.masks import GrammarCompiler, GrammarState
 from engines.serve.prompt import Prompt, Sampling
-from engines.serve.sampler import apply_mask
 from tests.unit.serve.fake_runtime import FakeRuntime
 from tests.unit.serve.small_tokenizer import SPECIALS, small_tokenizer
 
@@ -116,10 +115,10 @@ def test_greedy_answers_are_the_best_allowed_tokens(compiler, answer):
         state = compiler.compile(grammar)
         bits, expected = np.zeros((1, 8), np.int32), state.follow()
         while not state.complete:
-            cell = runtime.prefill(range(1), [np.array(prompt + expected)], np.zeros(1, np.int64))
+            runtime.prefill(range(1), [np.array(prompt + expected)], np.zeros(1, np.int64))
             state.fill(bits.ctypes.data, bits.nbytes)
-            apply_mask(cell, [0], bits)
-            token = int(cell.argmax())
+            allowed = np.unpackbits(bits.view(np.uint8), bitorder="little").view(bool)
+            token = int(np.where(allowed, runtime.logits(range(1))[0], -np.inf).argmax())
             assert state.accept(token)
             expected += [token, *state.follow()]
         assert answer(grammar, prompt)[0].token_ids == expected
@@ -217,6 +216,18 @@ def test_states_of_one_grammar_are_independent(compiler):
     assert second.accept(TOKENIZER.encode("user").ids[0])
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_grammar_at_odds_with_itself_fails_only_its_row(start, compiler, monkeypatch, temperature):
+    engine = start(FakeRuntime(vocab_size=256), eos_token_ids=EOS, compiler=compiler)
+    monkeypatch.setattr(GrammarState, "accept", lambda *_: False)
+    sampling = Sampling(temperature)
+    odd = engine.submit(Prompt([1], 9, sampling, grammar=Grammar.choice(["low", "user"])))
+    even = engine.submit(Prompt([2], 9, sampling, ignore_eos=True))
+    with pytest.raises(GrammarError, match="mask"):
+        odd.wait(WAIT)
+    assert even.wait(WAIT).completion_tokens == 9
+
+
 async def test_a_slow_grammar_does_not_keep_others_waiting(start, compiler, monkeypatch):
     release = threading.Event()
     slow = GrammarCompiler(compiler._tokenizer)
@@ -231,3 +242,13 @@ async def test_a_slow_grammar_does_not_keep_others_waiting(start, compiler, monk
     assert not held.done
     release.set()
     assert TOKENIZER.decode((await held.result()).token_ids) in ("low", "user")
+
+
+def test_a_grammar_may_name_an_end_of_turn_token_that_is_an_eos_token(compiler):
+    state = compiler.compile(Grammar.lark("start: /a+/ <[2]>\n"))
+    (letter,) = TOKENIZER.encode("a", add_special_tokens=False).ids
+    assert not state.accept(2), "nothing was said yet"
+    assert state.accept(letter)
+    assert not state.accept(3), "another end of turn than the grammar's"
+    assert state.accept(2)
+    assert state.complete

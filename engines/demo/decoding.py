@@ -6,7 +6,7 @@ from engines.demo.glm import Glm
 
 
 @torch.no_grad()
-def complete(model: Glm, prompts: list[list[int]], ends: set[int], max_tokens: int = 120) -> list[list[int]]:
+def complete(model: Glm, prompts: list[list[int]], ends: set[int], max_tokens: int) -> list[list[int]]:
     """The tokens after each prompt up to and including the first of `ends`; rows are padded on the left."""
     width, rows = max(map(len, prompts)), len(prompts)
     ids = torch.zeros(rows, width, dtype=torch.int64)

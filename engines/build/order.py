@@ -1,0 +1,72 @@
+"""What a build is asked for."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import get_args
+
+from engines.build.checkpoint import Checkpoint
+from engines.build.graph.dialects import DIALECTS
+from engines.build.plan import PlanOptions, load_flavour
+from engines.build.quantize import BLOCKS
+from engines.build.recipe import Recipe
+from engines.build.windows import Windows
+from engines.errors import BuildError
+from engines.manifest import Dialect, FileEntry, Precision
+
+REVISION = 1
+"""Raised when the same checkpoint and options give other files than before."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Everything that decides what is in the engine folder."""
+
+    recipe: Recipe
+    dialects: tuple[Dialect, ...]
+    plan: PlanOptions | None
+    name: str
+    calibration: Windows = field(default_factory=list)
+    held_out: Windows = field(default_factory=list)
+
+    def versions(self) -> dict[str, str]:
+        """What writes the files."""
+        found = {package: version(package) for package in ("onnx", "numpy")} | {"factory": str(REVISION)}
+        if self.plan:
+            trt = load_flavour(self.plan.flavour)
+            found[trt.__name__] = trt.__version__
+        return found
+
+    def check(self, out: Path) -> None:
+        """Raise BuildError for what cannot be built, or not in `out`."""
+        if self.recipe.precision not in get_args(Precision):
+            raise BuildError(
+                f"precision {self.recipe.precision!r} is none of {', '.join(get_args(Precision))}"
+            )
+        if self.recipe.block not in BLOCKS:
+            raise BuildError(f"block {self.recipe.block} is none of {', '.join(map(str, BLOCKS))}")
+        if unknown := [kind for kind in self.dialects if kind not in DIALECTS]:
+            raise BuildError(f"dialect {unknown[0]!r} is none of {', '.join(DIALECTS)}")
+        if not self.dialects and not self.plan:
+            raise BuildError("neither a dialect nor a plan is asked for")
+        if out.exists() and not (
+            out.is_dir() and ((out / "manifest.json").is_file() or not any(out.iterdir()))
+        ):
+            raise BuildError(f"{out} exists and is no engine folder; give another place for the engine")
+
+    def fingerprint(self, source: Checkpoint, progress: Callable[[int, int], None]) -> str:
+        """Of the order, the tools and every byte of the checkpoint."""
+        plan = replace(self.plan, timing_cache=None) if self.plan else None
+        settings = self.recipe, self.dialects, plan, self.name, self.versions()
+        digest = hashlib.sha256(repr(settings).encode())
+        for kind in (self.calibration, self.held_out):
+            digest.update(f"{len(kind)} windows".encode())
+            for window in kind:
+                digest.update(window.tobytes())
+        files = source.files()
+        for index, path in enumerate(files):
+            digest.update(f"{path.name}:{FileEntry.of(path).sha256}".encode())
+            progress(index + 1, len(files))
+        return digest.hexdigest()

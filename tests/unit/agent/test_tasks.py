@@ -1,0 +1,109 @@
+"""Tasks other than chat, and how to add one."""
+
+import math
+
+import pytest
+
+from daemon.agent.chat import Conclusion
+from daemon.agent.tasks import register_task
+from daemon.errors import ConfigurationError
+from schemas.message import Message
+from tests.unit.agent.conftest import says
+
+LABELS = ["sad", "happy", "happy end", "happily"]
+
+
+async def test_classify_tells_label_and_probabilities_from_one_prefill(start, ask):
+    agent = start(says("\nhappy<|user|>"))
+    reply = await ask(None, agent=agent, task="classify", labels=LABELS)
+    assert (reply.task, reply.message.content, reply.finish_reason) == ("classify", "happy", "stop")
+    verdict = reply.structured
+    assert verdict["label"] == "happy" and list(verdict["probabilities"]) == LABELS
+    assert math.isclose(sum(verdict["probabilities"].values()), 1, abs_tol=1e-5)
+    assert verdict["probabilities"]["happy"] > 0.9
+    assert (reply.usage.completion_tokens, reply.timings.first_token_ms) == (0, None)
+    assert reply.usage.prompt_tokens > 0
+    stats = agent._chat.speaker._machine.stats()
+    assert stats.tokens_generated == 0 and stats.masks == 0
+
+
+async def test_the_longer_label_wins_where_the_model_goes_on(ask):
+    reply = await ask(says("\nhappy end<|user|>"), task="classify", labels=LABELS)
+    assert reply.structured["label"] == "happy end"
+
+
+async def test_classify_many_texts_at_once(start, ask):
+    def script(prompt):
+        return "\nhappy<|user|>" if "sun" in prompt.rpartition("<|user|>")[2] else "\nsad<|user|>"
+
+    texts = ["rain", "sun"] * 150
+    reply = await ask(None, agent=start(script), query=None, texts=texts, task="classify", labels=LABELS)
+    assert [verdict["label"] for verdict in reply.structured] == ["sad", "happy"] * 150
+    assert reply.message.content.count("\n") == 299
+    assert 0 < reply.timings.prefill_ms <= reply.timings.total_ms
+    assert reply.usage.cached_tokens > 0
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"task": "classify"},
+        {"task": "classify", "labels": ["a", "a"]},
+        {"task": "classify", "labels": ["a", ""]},
+        {"task": "classify", "labels": ["a"], "tools": ["note"]},
+        {"task": "summarize", "tools": ["note"]},
+        {"task": "extract"},
+        {"task": "chat", "query": None, "texts": ["a"]},
+        {"payload": {"type": "tar", "data": ""}},
+        {"payload": {"type": "json", "data": "{"}},
+        {"task": "classify", "labels": ["a"], "payload": {"type": "csv", "data": ""}},
+    ],
+)
+async def test_what_a_task_cannot_work_on_is_rejected(ask, request_):
+    reply = await ask(says("\nHello<|user|>"), **request_)
+    assert (reply.status, reply.error.code) == ("rejected", "invalid_request")
+
+
+async def test_extract(ask):
+    schema = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
+    reply = await ask(
+        says('\n{"id": "A1"}<|user|>'),
+        task="extract",
+        response_format={"type": "json_schema", "json_schema": {"schema": schema}},
+    )
+    assert reply.structured == {"id": "A1"}
+
+
+async def test_summarize_a_payload(ask):
+    def script(prompt):
+        assert "<|system|>\nSummarize" in prompt
+        assert "<|user|>\nKeep it short.\n\nname: 王五, city: 北京<|assistant|>" in prompt
+        return "\nWang lives in Beijing.<|user|>"
+
+    payload = {"type": "csv", "data": "name,city\n王五,北京\n"}
+    reply = await ask(script, task="summarize", query="Keep it short.", payload=payload)
+    assert (reply.status, reply.message.content) == ("ok", "Wang lives in Beijing.")
+
+
+async def test_a_registered_task_runs_and_keeps_its_name(start, ask):
+    class Shout:
+        name = "test_shout"
+
+        def validate(self, request, registry):
+            pass
+
+        async def run(self, job, record, chat, registry):
+            return Conclusion(Message(role="assistant", content=job.request.query.upper()), "stop")
+
+    class Other(Shout):
+        pass
+
+    register_task(Shout())
+    register_task(Shout())  # its module was loaded again
+    reply = await ask(says(""), task="test_shout", query="hey")
+    assert reply.message.content == "HEY"
+    with pytest.raises(ConfigurationError, match=r"test_shout.*declared twice"):
+        register_task(Other())
+    Other.name = "chat"
+    with pytest.raises(ConfigurationError, match="chat"):
+        register_task(Other())

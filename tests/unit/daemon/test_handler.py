@@ -1,0 +1,36 @@
+import json
+
+import pytest
+
+from daemon.errors import InvalidJson, InvalidRequest, PayloadTooLarge
+from daemon.handler import decode
+
+
+def test_a_good_request_is_decoded():
+    assert decode(b'{"query": "\xe4\xbd\xa0\xe5\xa5\xbd"}', 1000).query == "你好"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"nope", b"\xff\xfe{", b'{"query": "a"', '{"query": "a"}'.encode("utf-16"), b"[" * 5000],
+)
+def test_what_is_no_json_is_said_to_be_none(value):
+    with pytest.raises(InvalidJson, match="JSON"):
+        decode(value, 10_000)
+
+
+@pytest.mark.parametrize("value", [b"[]", b"null", b'"text"', b"3"])
+def test_what_is_no_object_is_not_a_request(value):
+    with pytest.raises(InvalidRequest):
+        decode(value, 1000)
+
+
+def test_a_wrong_field_is_named_and_many_are_counted():
+    body = {"query": 3, "tools": "all", "stream": "maybe", "labels": [1], "max_tokens": "x"}
+    with pytest.raises(InvalidRequest, match=r"query: .*tools: .* and \d+ more; see schemas/json"):
+        decode(json.dumps(body).encode(), 1000)
+
+
+def test_size_is_checked_before_anything_is_read():
+    with pytest.raises(PayloadTooLarge, match=r"2000 bytes.*request_bytes"):
+        decode(b"x" * 2000, 1000)
