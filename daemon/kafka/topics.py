@@ -95,11 +95,12 @@ class Topics:
     async def _prepare(self, journal: str, partitions: int) -> None:
         if journal not in self._partitions:
             await self._create([journal], partitions, _JOURNAL)
+            await self._refresh()
         elif (there := self._partitions[journal]) < partitions:
             if not self._settings.create_topics:
                 raise JournalUnfit(f"{journal} has {there} partitions, it needs {partitions}; add some.")
             await self._admin.create_partitions({journal: NewPartitions(total_count=partitions)})
-        await self._refresh()
+            self._partitions[journal] = partitions  # the brokers' own answer lags behind
         policy = await self._config(journal, _CLEANUP)
         if policy is not None and "compact" not in policy:
             raise JournalUnfit(f"{journal} has {_CLEANUP} = {policy}; set it to compact.")
