@@ -4,7 +4,7 @@ BIN := .venv/bin
 AUTOGLM := $(BIN)/autoglm
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo run test lint bench schemas lock train-demo clean
+.PHONY: help setup demo run test lint bench gpu-check schemas lock train-demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ lint: .venv/ready ## format, lint, types
 
 bench: setup ## the figures of the README, measured here
 	@$(BIN)/python -m tests.bench
+
+gpu-check: setup ## on a GPU host: the tests that need one, and what they measure there (ten minutes and more)
+	@$(BIN)/python -m pytest tests/gpu --timeout 1800
 
 schemas: .venv/ready ## write schemas/json anew
 	@$(BIN)/python -m schemas.export
