@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,17 @@ from daemon.ops.health import HealthServer
 from daemon.ops.metrics import Metrics
 from daemon.ops.notify import notify, watchdog_seconds
 from daemon.settings import Settings
+from daemon.tools.access import Access
+from daemon.tools.audit import Audit
+from daemon.tools.catalog import Catalog
 from daemon.tools.executor import Executor
 from daemon.tools.loading import load_tools
 from engines.serve.engine import Engine
+from schemas.event import ToolAudit
 
 log = structlog.get_logger("daemon")
+
+_FLUSH_SECONDS = 5.0
 
 
 class App:
@@ -34,6 +41,7 @@ class App:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
+        self._reload = asyncio.Event()
 
     async def run(self) -> int:
         """Serve until a signal or a failure. Returns the exit status: 0 after a signal, 1 after a failure.
@@ -43,33 +51,48 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         settings = self._settings
-        registry = load_tools(settings.tools.modules)
+        tools = settings.tools
+        catalog = Catalog(
+            load_tools(tools.modules), tuple(tools.declarations), tuple(tools.plugins), tools.entry_points
+        )
         folder = await asyncio.to_thread(lambda: settings.engine.path or bundled_engine())
         engine = await asyncio.to_thread(self._load, folder)
         try:
             if engine.tokenizer is None:
                 raise ConfigurationError(f"{folder} has no tokenizer; build from a checkpoint that has one.")
             metrics = Metrics(settings.instance, engine.manifest.name)
+            audit = Audit(settings.instance)
             agent = Agent(
                 engine,
                 engine.tokenizer,
-                registry,
+                catalog.registry,
                 model=engine.manifest.name,
                 executor=Executor(
-                    timeout=settings.tools.timeout_seconds, result_bytes=settings.tools.result_bytes
+                    timeout=tools.timeout_seconds, result_bytes=tools.result_bytes, executed=audit.note
                 ),
+                access=Access(tools.require, tuple(tools.grants)),
                 max_rounds=settings.agent.max_rounds,
                 max_tokens=settings.agent.max_tokens,
                 system=settings.agent.system,
             )
             consumer = Consumer(settings.kafka, Handler(agent, metrics, settings.kafka, settings.limits))
-            return await self._serve(engine, metrics, consumer)
+            catalog.on_change = partial(setattr, agent, "registry")
+            await catalog.reload()
+            return await self._serve(engine, metrics, consumer, catalog, audit)
         finally:
+            await catalog.close()
             engine.close()
 
-    async def _serve(self, engine: Engine, metrics: Metrics, consumer: Consumer) -> int:
+    async def _serve(
+        self, engine: Engine, metrics: Metrics, consumer: Consumer, catalog: Catalog, audit: Audit
+    ) -> int:
         settings = self._settings
+
+        async def publish(event: ToolAudit) -> None:
+            value = event.model_dump_json(exclude_none=True).encode()
+            await consumer.publish(Outgoing(settings.kafka.audit_topic, event.request_id.encode(), value))
 
         def refresh() -> None:
             metrics.observe(engine.stats(), consumer.lag())
@@ -97,8 +120,11 @@ class App:
                 _raise_when(engine),
                 self._report(metrics, consumer, refresh),
                 self._keep_alive(),
+                audit.run(publish),
+                catalog.watch(settings.tools.watch_seconds, self._reload),
             )
             await self._drain(consumer)
+            await _within(_FLUSH_SECONDS, audit.flush(publish))
         finally:
             await consumer.stop()
             await health.stop()
@@ -161,6 +187,13 @@ class App:
             log.warning("forced to stop: what is in work is handed back")
             self._forced.set()
         self._stopping.set()
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await asyncio.wait_for(work, seconds)
+    except Exception as error:
+        log.error("audit_incomplete", error=repr(error))
 
 
 async def _raise_when(engine: Engine) -> None:

@@ -2,7 +2,10 @@
 
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,7 +24,7 @@ def unknown_variables(prefix: str, model: type[BaseModel]) -> list[str]:
     problems = []
     for variable in sorted(os.environ):
         if variable.startswith(prefix) and (first := variable[len(prefix) :].split("__")[0]) not in known:
-            near = _nearest(first, sorted(known))
+            near = nearest(first, sorted(known))
             problems.append(
                 f"environment {variable}: unknown setting; {near.replace('`', prefix, 1).rstrip('`')}"
             )
@@ -35,20 +38,38 @@ def _sentence(
     variable = prefix + "__".join(loc).upper()
     place = f"environment {variable}" if variable in os.environ else f"{file or 'settings'}: `{key}`"
     if kind == "extra_forbidden":
-        return f"{place}: unknown key; {_nearest(loc[-1], _keys(model, loc[:-1]))}"
+        return f"{place}: unknown key; {nearest(loc[-1], keys_at(model, loc[:-1]))}"
     return f"{place}: {message[0].lower()}{message[1:]}."
 
 
-def _keys(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
+def keys_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """The keys of the table at `path` below `model`, as a file spells them; none when it is no table."""
+    inside: Any = model
     for part in path:
-        annotation = model.model_fields[part].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return sorted(model.model_fields)
+        if _is_table(inside):
+            field = inside.model_fields.get(part)
+            inside = _table_of(field.annotation if field else None)
+        else:  # dict[str, Table] or list[Table]: the part is a name or a number in it
+            inside = _table_of(get_args(inside)[-1]) if get_args(inside) else None
+    if not _is_table(inside):
+        return []
+    return sorted(field.alias or name for name, field in inside.model_fields.items())
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def _is_table(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _table_of(annotation: Any) -> Any:
+    """The member of a union that may have tables in it, such as `Table | None`."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation
+    members = [kind for kind in get_args(annotation) if _is_table(kind) or get_origin(kind) in (dict, list)]
+    return members[0] if members else None
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """What to say of a name that is none of `known`."""
     if close := difflib.get_close_matches(name, known, n=1):
         return f"did you mean `{close[0]}`?"
     return f"known here: {', '.join(known)}." if known else "remove it."

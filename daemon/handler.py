@@ -62,6 +62,8 @@ class Handler:
             priority=envelope.priority,
             attempt=record.attempt,
             emit=publish,
+            topic=record.topic,
+            tenant=envelope.tenant,
             headers={"traceparent": envelope.traceparent} if envelope.traceparent else {},
         )
 

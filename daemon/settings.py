@@ -22,6 +22,7 @@ from pydantic_settings import (
 from daemon.errors import ConfigurationError
 from daemon.explain import explain, unknown_variables
 from daemon.kafka.settings import KafkaSettings
+from daemon.tools.access import Grant
 
 PREFIX = "AUTOGLM_"
 SYSTEM_FILE = Path("/etc/open-autoglm/autoglm.toml")
@@ -59,6 +60,20 @@ class AgentSettings(_Section):
 
 class ToolSettings(_Section):
     modules: list[str] = Field(default=[], description="Import paths or .py files that register tools.")
+    declarations: list[Path] = Field(
+        default=[SYSTEM_FILE.parent / "tools.d"], description="TOML files, or folders of them."
+    )
+    plugins: list[Path] = Field(
+        default=[SYSTEM_FILE.parent / "plugins.d"], description="Folders of .py files and packages."
+    )
+    entry_points: bool = Field(default=True, description="Load plug-ins of installed packages.")
+    watch_seconds: float = Field(
+        default=1.0, ge=0, description="How often files are looked at; 0: only on SIGHUP."
+    )
+    require: dict[str, list[str]] = Field(
+        default={}, description="Pattern of tool names → scopes that it takes beside the tool's own."
+    )
+    grants: list[Grant] = Field(default=[], description="Who holds which scopes.")
     timeout_seconds: float = Field(default=10.0, gt=0, description="For tools that declare none.")
     result_bytes: int = Field(default=16_384, ge=256, description="Longer tool results are cut.")
 

@@ -73,3 +73,32 @@ class EngineTooLarge(AutoGLMError):
     """The KV caches do not fit into memory; load the engine with fewer rows or less capacity."""
 
     code: ClassVar[ErrorCode] = ErrorCode.CONFIGURATION
+
+
+class KernelError(AutoGLMError):
+    """The GPU kernels cannot be compiled; pip install nvidia-cuda-nvrtc of the driver's CUDA version."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.CONFIGURATION
+
+
+class DeviceNotFound(AutoGLMError):
+    """There is no such GPU; `nvidia-smi -L` lists those there are."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.CONFIGURATION
+
+
+class GpuFailed(EngineFailed):
+    """The GPU reported an error that a process does not recover from; restart, and see dmesg for an Xid.
+
+    exit_code: of the process, EX_IOERR of sysexits.h, so that an operator can tell it from other failures.
+    """
+
+    exit_code: ClassVar[int] = 74
+
+
+class GpuLost(GpuFailed):
+    """The GPU cannot be reached any more; see dmesg, and reset or replace it."""
+
+
+class StepHung(GpuFailed):
+    """The GPU does not finish a step; restart, and see dmesg for an Xid."""

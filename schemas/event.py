@@ -1,10 +1,11 @@
-"""What the daemon says about itself on the metrics topic."""
+"""What the daemon says about itself, on the metrics topic and on the audit topic."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
+from schemas.reply import Outcome
 from schemas.strict import Strict
 
 
@@ -27,3 +28,23 @@ class MetricsSnapshot(Strict):
     cached_slots: int
     lag_records: int = Field(description="Records of the assigned partitions that were not taken in yet.")
     latency_seconds: dict[str, float] = Field(description="`p50` and `p99` of recent replies.")
+
+
+class ToolAudit(Strict):
+    """One executed tool call: who, what, with which arguments, to what end."""
+
+    type: Literal["tool_audit"] = "tool_audit"
+    instance: str = Field(description="`host/pid` of the daemon.")
+    time: datetime = Field(description="When the call ended.")
+    request_id: str
+    record: str = Field(description="`topic/partition/offset` of the request.")
+    topic: str
+    tenant: str | None = Field(default=None, description="As the request's producer says.")
+    user_id: str | None = Field(default=None, description="As the request's producer says.")
+    call_id: str = Field(description="The same when a redelivered request makes the same call again.")
+    tool: str
+    arguments: dict[str, Any] = Field(description="As the model gave them; secrets are `***`.")
+    outcome: Outcome = Field(description="`unknown`: the request was cancelled while the call ran.")
+    error: str | None = Field(default=None, description="What the model was told, unless `ok`.")
+    attempts: int
+    duration_ms: float

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from schemas.errors import ErrorBody
-from schemas.event import MetricsSnapshot
+from schemas.event import MetricsSnapshot, ToolAudit
 from schemas.reply import Delta, Reply
 from schemas.request import Request
 
@@ -22,6 +22,7 @@ RECORDS: dict[str, Any] = {
     "reply": Reply,
     "delta": Delta,
     "metrics": MetricsSnapshot,
+    "audit": ToolAudit,
     "error": ErrorBody,
 }
 HEADERS = {
@@ -30,6 +31,7 @@ HEADERS = {
     "deadline": "When the answer is worthless: RFC 3339 time, or milliseconds since the epoch.",
     "priority": "Integer; higher is served first. Default 0.",
     "traceparent": "W3C trace context.",
+    "tenant": "On whose account the request runs; tools may be granted to some tenants only.",
 }
 
 
@@ -86,6 +88,7 @@ def asyncapi() -> dict[str, Any]:
                 "autoglm.replies", "Deltas while streaming, then one reply.", "reply", "delta"
             ),
             "metrics": channel("autoglm.metrics", "A snapshot every few seconds.", "metrics"),
+            "audit": channel("autoglm.audit", "Key: the request's id. One per executed tool call.", "audit"),
         },
         "operations": {
             "receiveRequest": {
@@ -94,6 +97,7 @@ def asyncapi() -> dict[str, Any]:
                 "reply": {"channel": {"$ref": "#/channels/replies"}},
             },
             "sendMetrics": {"action": "send", "channel": {"$ref": "#/channels/metrics"}},
+            "sendAudit": {"action": "send", "channel": {"$ref": "#/channels/audit"}},
         },
         "components": {
             "messages": {
@@ -101,6 +105,7 @@ def asyncapi() -> dict[str, Any]:
                 "reply": message("reply"),
                 "delta": message("delta"),
                 "metrics": message("metrics"),
+                "audit": message("audit"),
             }
         },
     }

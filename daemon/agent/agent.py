@@ -10,6 +10,7 @@ from daemon.agent.record import Record
 from daemon.agent.speaker import Machine, Speaker
 from daemon.agent.tasks import Task, standard_tasks
 from daemon.errors import InvalidRequest, UnknownModel, UnknownTask, status_of
+from daemon.tools.access import Access, Caller
 from daemon.tools.executor import Executor
 from daemon.tools.registry import Registry
 from engines.tokenizer import Tokenizer
@@ -20,7 +21,10 @@ log = structlog.get_logger(__name__)
 
 
 class Agent:
-    """`model` is the engine's name in replies; `system` opens chats that bring no system message."""
+    """`model` is the engine's name in replies; `system` opens chats that bring no system message.
+
+    `registry` may be set anew at any time: requests in work keep the tools they began with.
+    """
 
     def __init__(
         self,
@@ -34,8 +38,10 @@ class Agent:
         max_tokens: int = 512,
         system: str | None = None,
         tasks: Mapping[str, Task] | None = None,
+        access: Access | None = None,
     ) -> None:
         self.registry = registry
+        self._access = access or Access()
         self.model = model
         self.tasks = tasks if tasks is not None else standard_tasks(system)
         self._chat = Chat(Speaker(machine, tokenizer), executor or Executor(), max_rounds, max_tokens)
@@ -45,11 +51,17 @@ class Agent:
 
         Raises only when the awaiting task itself is cancelled: then the generation is cancelled as well.
         """
+        # The tools that there are now, whatever is reloaded meanwhile.
+        with self.registry.lease() as registry:
+            caller = Caller(job.topic, job.tenant, job.request.user_id)
+            return await self._run(job, self._access.view(registry, caller))
+
+    async def _run(self, job: Job, registry: Registry) -> Reply:
         record = Record(job)
         try:
             job.check()
-            task = self._task(job)
-            conclusion = await task.run(job, record, self._chat, self.registry)
+            task = self._task(job, registry)
+            conclusion = await task.run(job, record, self._chat, registry)
         except AutoGLMError as error:
             return self._reply(job, record, status_of(error, record.started), error=error.body())
         except Exception as error:
@@ -67,7 +79,7 @@ class Agent:
             structured=conclusion.structured,
         )
 
-    def _task(self, job: Job) -> Task:
+    def _task(self, job: Job, registry: Registry) -> Task:
         request = job.request
         if request.model not in (None, self.model):
             raise UnknownModel(
@@ -78,7 +90,7 @@ class Agent:
             raise UnknownTask(f"there is no task {request.task!r}; use one of: {', '.join(self.tasks)}.")
         if request.texts is not None and not getattr(task, "takes_texts", False):
             raise InvalidRequest(f"task `{request.task}` takes no `texts`; send one request for each.")
-        task.validate(request, self.registry)
+        task.validate(request, registry)
         return task
 
     def _reply(self, job: Job, record: Record, status: Status, **more: object) -> Reply:

@@ -114,6 +114,9 @@ class Chat:
         context = ToolContext(
             request_id=job.id,
             user_id=job.request.user_id,
+            tenant=job.tenant,
+            topic=job.topic,
+            record=job.key,
             idempotency_key=id_,
             deadline=job.deadline,
             headers=job.headers,

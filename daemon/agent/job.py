@@ -20,8 +20,8 @@ class Job:
     """A request and what its record says beside it. Times are seconds of `time.monotonic`.
 
     `key` names the record, the same on every delivery and never the same for two records: side effects are
-    recognized by it, for which the caller's own `id` is not unique enough. `emit` takes the deltas of a
-    streamed answer.
+    recognized by it, for which the caller's own `id` is not unique enough. `topic` is where it was read,
+    `tenant` what the record's header says. `emit` takes the deltas of a streamed answer.
     """
 
     request: Request
@@ -33,6 +33,8 @@ class Job:
     attempt: int = 1
     emit: EmitDelta | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    topic: str = ""
+    tenant: str | None = None
     _cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     _deltas: int = 0
 

@@ -20,7 +20,12 @@ class Answers:
         self._settings = settings
         self._topics = topics
         # A reply there would come back as a request, a command or a metric.
-        self._own = {*settings.request_topics, settings.control_topic, settings.metrics_topic}
+        self._own = {
+            *settings.request_topics,
+            settings.control_topic,
+            settings.metrics_topic,
+            settings.audit_topic,
+        }
         self._own.add(settings.dead_letter_topic)
 
     async def refusal(self, record: Incoming) -> list[Outgoing] | None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from daemon.kafka.record import Headers, Incoming
 
 _CORRELATION = ("correlation-id", "kafka_correlationId", "ce_correlationid", "ce_id")
+_TENANT = ("tenant", "ce_tenant")
 _REPLY_TOPIC = ("reply-topic", "kafka_replyTopic", "ce_replytopic")
 # The names Kafka itself accepts; what is no topic name is not worth asking a broker for.
 _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
@@ -33,6 +34,7 @@ class Envelope:
     priority: int = 0
     traceparent: str | None = None
     tracestate: str | None = None
+    tenant: str | None = None
     event: tuple[tuple[str, str], ...] = ()
     echo: Headers = ()
 
@@ -54,6 +56,7 @@ class Envelope:
             priority=_integer(text.get("priority", "")),
             traceparent=text.get("traceparent"),
             tracestate=text.get("tracestate"),
+            tenant=next((text[name] for name in _TENANT if text.get(name)), None),
             event=tuple((name[3:], value) for name, value in text.items() if name.startswith("ce_")),
             echo=_echo(raw, correlation),
         )

@@ -23,6 +23,7 @@ class KafkaSettings(BaseModel):
     dead_letter_topic: str = "autoglm.dead-letters"
     metrics_topic: str = "autoglm.metrics"
     control_topic: str = "autoglm.control"
+    audit_topic: str = Field(default="autoglm.audit", description="One record per executed tool call.")
     create_topics: bool = Field(default=True, description="Create missing topics at the start.")
     partitions: int = Field(default=4, ge=1, description="Of topics that are created.")
     replication_factor: int = Field(default=-1, description="Of topics that are created; -1: broker default.")

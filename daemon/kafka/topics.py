@@ -42,7 +42,7 @@ class Topics:
         await self._refresh()
         settings = self._settings
         wanted = {*settings.request_topics, settings.reply_topic, settings.dead_letter_topic}
-        wanted |= {settings.metrics_topic, settings.control_topic}
+        wanted |= {settings.metrics_topic, settings.control_topic, settings.audit_topic}
         missing = sorted(wanted - self._partitions.keys())
         if missing and not settings.create_topics:
             names = ", ".join(missing)

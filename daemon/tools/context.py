@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 class ToolContext:
     """Handed to a tool function that has a parameter of this type; the model never sees that parameter.
 
-    `idempotency_key` is the same whenever the same call of the same request is executed again;
-    `deadline` is in seconds of `time.monotonic`, None when there is none.
+    `topic` and `record` (`topic/partition/offset`) say where the request came from, `user_id` and `tenant`
+    are what its producer says. `idempotency_key` is the same whenever the same call of the same request is
+    executed again; `deadline` is in seconds of `time.monotonic`, None when there is none.
     """
 
     request_id: str = ""
     user_id: str | None = None
+    tenant: str | None = None
+    topic: str = ""
+    record: str = ""
     idempotency_key: str = ""
     deadline: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)

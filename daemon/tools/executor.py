@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +16,10 @@ from daemon.tools.tool import Tool
 from schemas.reply import Outcome
 
 log = structlog.get_logger(__name__)
+
+# Before another attempt, doubled each time.
+_BACKOFF_SECONDS = 0.1
+_LONGEST_BACKOFF_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +41,15 @@ class Execution:
 
 @dataclass
 class Executor:
-    """`timeout` in seconds holds for tools that declare none, `result_bytes` bounds a result's JSON text."""
+    """`timeout` in seconds holds for tools that declare none, `result_bytes` bounds a result's JSON text.
+
+    `executed` is told of every call, also of one that was cancelled, whose outcome is then `unknown`.
+    """
 
     timeout: float = 30.0
     result_bytes: int = RESULT_BYTES
-    _slots: dict[str, asyncio.Semaphore] = field(default_factory=dict)
+    executed: Callable[[Tool, Execution, ToolContext], None] = lambda tool, execution, context: None
+    _slots: dict[tuple[str, int], asyncio.Semaphore] = field(default_factory=dict)
     _abandoned: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def run(
@@ -49,6 +58,15 @@ class Executor:
         """Never raises but for cancellation. Returns in time: a tool that does not is left behind."""
         context = context or ToolContext()
         started = time.perf_counter()
+        execution = Execution(tool.name, arguments, None, "unknown", 0.0)
+        try:
+            execution = await self._run(tool, arguments, context)
+        finally:
+            execution = replace(execution, duration_ms=(time.perf_counter() - started) * 1000)
+            self.executed(tool, execution, context)
+        return execution
+
+    async def _run(self, tool: Tool, arguments: dict[str, Any], context: ToolContext) -> Execution:
         execution = Execution(tool.name, arguments, None, "error", 0.0)
         try:
             values = tool.signature.values(arguments)
@@ -58,9 +76,10 @@ class Executor:
             for attempt in range(1, tool.retries + 2):
                 outcome, result, final = await self._attempt(tool, values, context)
                 execution = replace(execution, result=result, outcome=outcome, attempts=attempt)
-                if final or _passed(context.deadline):
+                if final or attempt > tool.retries or _passed(context.deadline):
                     break
-        return replace(execution, duration_ms=(time.perf_counter() - started) * 1000)
+                await asyncio.sleep(min(_BACKOFF_SECONDS * 2 ** (attempt - 1), _LONGEST_BACKOFF_SECONDS))
+        return execution
 
     async def _attempt(
         self, tool: Tool, values: dict[str, Any], context: ToolContext
@@ -92,7 +111,7 @@ class Executor:
     async def _call(self, tool: Tool, values: dict[str, Any], context: ToolContext) -> Any:
         if tool.signature.context_parameter is not None:
             values = {**values, tool.signature.context_parameter: context}
-        slots = self._slots.setdefault(tool.name, asyncio.Semaphore(tool.concurrency))
+        slots = self._slots.setdefault((tool.name, tool.concurrency), asyncio.Semaphore(tool.concurrency))
         await slots.acquire()
         if not tool.is_async:
             # A thread that was left behind holds its slot until it ends, so that hung calls cannot pile up.

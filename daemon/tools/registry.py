@@ -19,6 +19,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._tools: dict[str, Tool] = {}
+        self._leases = 0
+        self._released: Callable[[], None] | None = None
 
     def add(self, tool: Tool) -> None:
         """Raises ToolDeclarationError when the name is taken; the message names both places."""
@@ -38,6 +40,29 @@ class Registry:
 
     def names(self) -> list[str]:
         return list(self._tools)
+
+    def only(self, allowed: Callable[[Tool], bool]) -> "Registry":
+        """A registry of the `allowed` tools, in the same order."""
+        part = Registry()
+        part._tools = {name: tool for name, tool in self._tools.items() if allowed(tool)}
+        return part
+
+    @contextmanager
+    def lease(self) -> Iterator["Registry"]:
+        """While this lasts, what the tools hold open stays open."""
+        self._leases += 1
+        try:
+            yield self
+        finally:
+            self._leases -= 1
+            if not self._leases and self._released is not None:
+                self._released()
+
+    def retire(self, released: Callable[[], None]) -> None:
+        """To be called when nobody takes leases any more; `released` is called when the last one ends."""
+        self._released = released
+        if not self._leases:
+            released()
 
     def __contains__(self, name: str) -> bool:
         return name in self._tools
@@ -62,6 +87,11 @@ default_registry = Registry()
 _current: ContextVar[Registry] = ContextVar("tool_registry", default=default_registry)
 # Python runs a module once; this is how a later registry gets its tools all the same.
 _by_module: dict[str, dict[str, Tool]] = {}
+
+
+def current_registry() -> Registry:
+    """Where `register_tool` registers now."""
+    return _current.get()
 
 
 def declared_in(module: str) -> list[Tool]:

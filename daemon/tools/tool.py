@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from daemon.tools.errors import ToolDeclarationError
+from daemon.tools.schema_signature import SchemaSignature
 from daemon.tools.signature import Signature
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
@@ -27,7 +28,7 @@ class Tool:
     name: str
     description: str
     function: ToolFunction
-    signature: Signature
+    signature: Signature | SchemaSignature
     origin: str
     timeout: float | None = None
     retries: int = 0

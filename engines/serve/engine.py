@@ -27,6 +27,7 @@ from engines.errors import (
 from engines.manifest import Manifest
 from engines.serve.costs import StepCosts
 from engines.serve.generation import Generation, notify
+from engines.serve.history import History
 from engines.serve.masks import GrammarCompiler
 from engines.serve.memory import CachePlan
 from engines.serve.prompt import Prompt
@@ -198,6 +199,7 @@ class Engine:
             submitted=time.monotonic(),
             generation=Generation(self._cancel, _running_loop()),
             grammar=self._compiler.ready(prompt.grammar) if self._compiler and prompt.grammar else None,
+            history=None if prompt.sampling.repetition_penalty == 1 else History(self._runtime.vocab_size),
         )
 
     def _compile(self, row: Row) -> None:

@@ -28,8 +28,8 @@ def philox(keys: U64, counters: tuple[U64, U64, U64, U64]) -> tuple[U64, U64, U6
     return c0, c1, c2, c3
 
 
-def uniform(seeds: U64, positions: U64) -> NDArray[np.float64]:
-    """One number in [0, 1) per seed [n] and position [n] (each below 2**64), from 53 random bits."""
+def random_bits(seeds: U64, positions: U64) -> U64:
+    """64 random bits per seed [n] and position [n] (each below 2**64)."""
     zero = np.zeros_like(seeds)
     high, low, _, _ = philox(seeds, (positions & _LOW, positions >> _SHIFT, zero, zero))
-    return ((high << np.uint64(21)) | (low >> np.uint64(11))).astype(np.float64) * 2.0**-53
+    return (high << _SHIFT) | low

@@ -14,8 +14,10 @@ FinishReason = Literal["stop", "length", "cancelled", "expired"]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is drawn. temperature 0 is greedy; top_k 0 and top_p 1 keep all tokens.
+    """How the next token is drawn. temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 keep all tokens.
 
+    min_p: of the best token's probability. repetition_penalty: divides positive and multiplies negative
+    logits of tokens in the context (Keskar et al. 2019); 1 changes nothing.
     The same seed draws the same tokens whatever else is in the batch; None draws a fresh one.
     Raises InvalidPrompt when a value is out of range.
     """
@@ -23,6 +25,8 @@ class Sampling:
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -32,6 +36,10 @@ class Sampling:
             raise InvalidPrompt(f"top_k must be 0 (all) or more, not {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise InvalidPrompt(f"top_p must be in (0, 1], not {self.top_p}")
+        if not 0 <= self.min_p <= 1:
+            raise InvalidPrompt(f"min_p must be in [0, 1], not {self.min_p}")
+        if not 0 < self.repetition_penalty <= 100:
+            raise InvalidPrompt(f"repetition_penalty must be in (0, 100], not {self.repetition_penalty}")
         if self.seed is not None and not 0 <= self.seed < 2**64:
             raise InvalidPrompt(f"seed must be in [0, 2**64), not {self.seed}")
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.errors import GenerationFailed
 from engines.serve.generation import Generation
+from engines.serve.history import History
 from engines.serve.masks import GrammarState
+from engines.serve.options import log_softmax
 from engines.serve.prompt import Completion, FinishReason, Prompt
 
 
@@ -28,6 +31,7 @@ class Row:
     submitted: float
     generation: Generation
     grammar: GrammarState | None = None
+    history: History | None = None
     prompt_ids: NDArray[np.int64] = field(init=False)
     known: list[int] = field(init=False)
     full: int = field(init=False)
@@ -61,6 +65,23 @@ class Row:
     def generated(self) -> int:
         """Tokens of the answer so far."""
         return len(self.known) - len(self.prompt_ids)
+
+    def read_fork(self, logits: NDArray[np.float32]) -> tuple[int, ...] | None:
+        """Note how likely each way is at the fork it stands at, logits [V]; the path to the next, if any.
+
+        Raises GenerationFailed.
+        """
+        assert self.logprobs is not None and self.prompt.options is not None
+        forks = self.prompt.options.forks
+        if forks:
+            fork = forks[self.forks_read]
+            logprobs = log_softmax(logits[fork.tokens])
+            if not np.isfinite(logprobs).all():
+                raise GenerationFailed
+            for under, logprob in zip(fork.under, logprobs.tolist(), strict=True):
+                self.logprobs[under] += logprob
+            self.forks_read += 1
+        return forks[self.forks_read].path if self.forks_read < len(forks) else None
 
     def go_to(self, path: Sequence[int]) -> int:
         """Let `known` be the prompt and `path`; returns how many of its tokens stay the same."""

@@ -2,19 +2,17 @@
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 
 from engines.errors import GenerationFailed, GrammarError
 from engines.serve.costs import StepCosts
 from engines.serve.generation import Generation, notify
-from engines.serve.options import OptionTree, log_softmax
+from engines.serve.kernels.table import choice_table
 from engines.serve.prompt import FinishReason
 from engines.serve.row import Row
-from engines.serve.runtime.contract import Logits, Runtime
-from engines.serve.sampler import apply_mask, sample
-from engines.serve.scheduler import Piece, Scheduler
+from engines.serve.runtime.contract import Bits, Runtime
+from engines.serve.scheduler import Piece, Scheduler, adjacent, steps_saved
 from engines.serve.slots import Copy, SlotTable
 from engines.serve.stats import Counters
 
@@ -45,8 +43,10 @@ class Stepper:
         for measured in (False, True):  # the first run also allocates
             began = time.perf_counter()
             self.runtime.prefill(range(1), [tokens], np.zeros(1, np.int64))
+            self.runtime.finish()
             between = time.perf_counter()
             self.runtime.decode(tokens[:1], np.array([len(tokens)]))
+            self.runtime.finish()
             if measured:
                 self.costs.record_prefill(len(tokens), between - began)
                 self.costs.record_decode(1, time.perf_counter() - between)
@@ -100,14 +100,15 @@ class Stepper:
             self.runtime.copy_slot(*copy)
 
     def _prefill(self, pieces: list[Piece]) -> None:
-        rows, parts = list[Row](), list[Logits]()
-        for run in _adjacent(pieces):
+        rows = list[Row]()
+        for run in adjacent(pieces):
             tokens = [np.asarray(piece.row.known[piece.start : piece.stop], np.int64) for piece in run]
             first = run[0].row.slot or 0
             began = time.perf_counter()
-            logits = self.runtime.prefill(
+            self.runtime.prefill(
                 range(first, first + len(run)), tokens, np.array([piece.start for piece in run], np.int64)
             )
+            self.runtime.finish()
             seconds = time.perf_counter() - began
             count = sum(map(len, tokens))
             self.costs.record_prefill(count, seconds)
@@ -116,12 +117,10 @@ class Stepper:
             self.counters.tokens_prefilled += count
             for slot, ids in enumerate(tokens, first):
                 self.table.extend(slot, ids)
-            self.counters.decode_steps_saved += sum(map(_steps_saved, run))
-            done = [i for i, piece in enumerate(run) if piece.stop == len(piece.row.known)]
-            rows += [run[i].row for i in done]
-            parts.append(logits[done])
+            self.counters.decode_steps_saved += sum(map(steps_saved, run))
+            rows += [piece.row for piece in run if piece.stop == len(piece.row.known)]
         if rows:
-            self._sample(rows, np.concatenate(parts))
+            self._sample(rows)
 
     def _decode(self) -> None:
         rows, count = list(self.scheduler.rows), len(self.scheduler.rows)
@@ -129,66 +128,61 @@ class Stepper:
         at = positions.tolist()
         tokens = np.array([row.known[i] for row, i in zip(rows, at, strict=True)], np.int64)
         began = time.perf_counter()
-        logits = self.runtime.decode(tokens, positions)
+        self.runtime.decode(tokens, positions)
+        due = [row for row, i in zip(rows, at, strict=True) if i + 1 == len(row.known)]
+        if not due:
+            self.runtime.finish()
         seconds = time.perf_counter() - began
+        self.table.extend_each(tokens)
+        if due:
+            seconds += self._sample(due)
         self.costs.record_decode(count, seconds)
         self.counters.decode_steps += 1
         self.counters.decode_rows += count
         self.counters.decode_seconds += seconds
-        self.table.extend_each(tokens)
-        due = [i for i in range(count) if at[i] + 1 == len(rows[i].known)]
-        if len(due) < count:
-            rows, logits = [rows[i] for i in due], logits[due]
-        self._sample(rows, logits)
 
-    def _sample(self, rows: list[Row], logits: Logits) -> None:
-        """Give each row its next token; logits [len(rows), V].
+    def _sample(self, rows: list[Row]) -> float:
+        """Give each row, whose last token was just computed, its next; returns the runtime's seconds.
 
         The best token of a greedy row is tried on its grammar first: a model that follows the format needs
         no mask then, and the mask would have left that token the best.
         """
-        if any(row.prompt.options is not None for row in rows):
-            for row, scores in zip(rows, logits, strict=True):
-                if row.prompt.options is not None:
-                    self._read_fork(row, row.prompt.options, scores)
-            kept = [i for i, row in enumerate(rows) if row.prompt.options is None]
-            rows, logits = [rows[i] for i in kept], logits[kept]
+        if scored := [row for row in rows if row.prompt.options is not None]:
+            self._score(scored)
+            rows = [row for row in rows if row.prompt.options is None]
             if not rows:
-                return
+                return 0.0
         constrained = [i for i, row in enumerate(rows) if row.grammar is not None]
-        self._mask(rows, logits, [i for i in constrained if rows[i].prompt.sampling.temperature > 0])
-        tokens = self._draw(rows, logits)
+        masked = self._mask(rows, [i for i in constrained if rows[i].prompt.sampling.temperature > 0])
+        tokens, seconds = self._draw(rows, masked)
         refused = [i for i in constrained if not self._accepts(rows[i], tokens[i])]
         greedy = [i for i in refused if rows[i].prompt.sampling.temperature == 0]
         if greedy:
-            again, part = [rows[i] for i in greedy], logits[greedy]
-            self._mask(again, part, range(len(again)))
-            for i, token in zip(greedy, self._draw(again, part), strict=True):
+            again = [rows[i] for i in greedy]
+            drawn, more = self._draw(again, self._mask(again, range(len(again))))
+            seconds += more
+            for i, token in zip(greedy, drawn, strict=True):
                 tokens[i] = token
                 if self._accepts(rows[i], token):
                     refused.remove(i)
         for i in refused:
             self._fail(rows[i], GrammarError("the grammar refuses a token that its own mask allows"))
         self._hand_out(rows, tokens)
+        return seconds
 
-    def _read_fork(self, row: Row, options: OptionTree, logits: Logits) -> None:
-        """Note how likely each way is at the fork that the row stands at, and send it to the next one."""
-        assert row.logprobs is not None and row.slot is not None
-        if options.forks:
-            fork = options.forks[row.forks_read]
-            logprobs = log_softmax(logits[fork.tokens])
-            if not np.isfinite(logprobs).all():
-                self._fail(row, GenerationFailed())
-                return
-            for under, logprob in zip(fork.under, logprobs.tolist(), strict=True):
-                row.logprobs[under] += logprob
-            row.forks_read += 1
-        if row.forks_read < len(options.forks):
-            self.table.truncate(row.slot, row.go_to(options.forks[row.forks_read].path))
-            return
-        row.go_to(())
-        self.table.truncate(row.slot, len(row.known))
-        self.end(row, "stop")
+    def _score(self, rows: list[Row]) -> None:
+        """Rows that stand at a fork of their options: read it and go to the next one."""
+        slots = [row.slot or 0 for row in rows]
+        logits = self.runtime.logits(range(min(slots), max(slots) + 1))
+        for row, slot in zip(rows, slots, strict=True):
+            try:
+                path = row.read_fork(logits[slot - min(slots)])
+            except GenerationFailed as error:
+                self._fail(row, error)
+                continue
+            self.table.truncate(slot, row.go_to(path or ()))
+            if path is None:
+                self.end(row, "stop")
 
     def _hand_out(self, rows: list[Row], tokens: list[int]) -> None:
         now = time.monotonic()
@@ -208,13 +202,32 @@ class Stepper:
             if row.generation.streaming:
                 self._touched.append(row.generation)
 
-    def _draw(self, rows: list[Row], logits: Logits) -> list[int]:
+    def _draw(self, rows: list[Row], masked: list[int]) -> tuple[list[int], float]:
+        """A token per row, and the runtime's seconds; the n-th of `masked` has the n-th mask."""
         choices = [row.prompt.sampling for row in rows]
         seeds, positions = [row.seed for row in rows], [len(row.known) for row in rows]
-        tokens: list[int] = sample(logits, choices, seeds, positions).tolist()
-        return tokens
+        table = choice_table(choices, seeds, positions)
+        # A row that its grammar failed is drawn for nothing.
+        table["logits"] = table["slot"] = [row.slot or 0 for row in rows]
+        table["allowed"][masked] = np.arange(len(masked))
+        repeating = [i for i, row in enumerate(rows) if row.history is not None]
+        table["seen"][repeating] = np.arange(len(repeating))
+        seen = self._histories([rows[i] for i in repeating]) if repeating else None
+        began = time.perf_counter()
+        draws = self.runtime.sample(table, self._bits[: len(masked)] if masked else None, seen).wait()
+        tokens: list[int] = draws["token"].tolist()
+        return tokens, time.perf_counter() - began
 
-    def _mask(self, rows: list[Row], logits: Logits, which: Sequence[int]) -> None:
+    def _histories(self, rows: list[Row]) -> Bits:
+        bits = list[Bits]()
+        for row in rows:
+            assert row.history is not None
+            row.history.update(row.known)
+            bits.append(row.history.bits)
+        return np.stack(bits)
+
+    def _mask(self, rows: list[Row], which: Sequence[int]) -> list[int]:
+        """Fill the masks of rows `which`; returns those whose grammar did not fail."""
         began = time.perf_counter()
         masked = list[int]()
         for i in which:
@@ -225,9 +238,9 @@ class Stepper:
                 masked.append(i)
             except GrammarError as error:
                 self._fail(rows[i], error)
-        apply_mask(logits, masked, self._bits[: len(masked)])
         self.counters.masks += len(masked)
         self.counters.mask_seconds += time.perf_counter() - began
+        return masked
 
     def _accepts(self, row: Row, token: int) -> bool:
         """Whether the row's grammar takes `token`, or nobody needs to ask any more."""
@@ -279,17 +292,3 @@ class Stepper:
         self.counters.tokens_generated += appended
         if row.generation.streaming:
             self._touched.append(row.generation)
-
-
-def _adjacent(pieces: list[Piece]) -> list[list[Piece]]:
-    """Split into runs of neighbouring slots."""
-    ordered = sorted(pieces, key=lambda piece: piece.row.slot or 0)
-    cuts = [i for i, (a, b) in enumerate(pairwise(ordered), 1) if (b.row.slot or 0) != (a.row.slot or 0) + 1]
-    return [ordered[i:j] for i, j in pairwise([0, *cuts, len(ordered)])]
-
-
-def _steps_saved(piece: Piece) -> int:
-    """Decode steps this row would have needed for the forced tokens of the piece."""
-    prompt = len(piece.row.prompt_ids)
-    beyond = piece.stop - max(piece.start, prompt)
-    return max(0, beyond - (piece.start >= prompt))

@@ -56,8 +56,8 @@ async def run(folder: Path, requests: list[dict], max_tokens: int, temperature: 
         if wrong and (verbose or not refused):
             print(f"    {request['id']}: {wrong}")
     print(
-        f"  temperature {temperature}: {count['valid']} of {len(requests)} valid ({count['cut']} closed at the "
-        f"limit), {count['refused']} refused, {count['wrong']} wrong, {time.perf_counter() - began:.1f} s"
+        f"  temperature {temperature}: {count['valid']} of {len(requests)} valid, {count['cut']} of them cut short "
+        f"by the limit; {count['refused']} refused, {count['wrong']} wrong; {time.perf_counter() - began:.1f} s"
     )
 
 

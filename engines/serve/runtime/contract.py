@@ -6,30 +6,53 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.serve.kernels.table import Table
+
 Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
+Bits = NDArray[np.int32]
+
+
+class Draws(Protocol):
+    """What a step draws, once it is done."""
+
+    def wait(self) -> Table:
+        """One DRAW per row of the table that was asked for."""
+        ...
 
 
 class Runtime(Protocol):
     """One graph with KV caches of `slots` rows, `capacity` tokens each. Used by one thread at a time.
 
-    Returned logits are the caller's to overwrite, until the next call. A cache cell is only read after
-    it was written: slots are reused without clearing.
+    Logits stay where they are computed: those of a slot's last token until the slot is computed again or
+    another decode runs. A cache cell is only read after it was written: slots are reused without clearing.
     """
 
     slots: int
     capacity: int
     vocab_size: int
 
-    def prefill(self, slots: range, tokens: Sequence[Tokens], starts: Tokens) -> Logits:
-        """Compute tokens[i] at positions starts[i]... of slot slots[i]; positions before hold its KV.
+    def prefill(self, slots: range, tokens: Sequence[Tokens], starts: Tokens) -> None:
+        """Compute tokens[i] at positions starts[i]... of slot slots[i]; positions before hold its KV."""
+        ...
 
-        Returns the logits of each row's last token, [len(slots), V].
+    def decode(self, tokens: Tokens, positions: Tokens) -> None:
+        """Compute tokens[s] at positions[s] of each slot s in [0, n).
+
+        -1 - t stands for the token that was last drawn for slot t, which need not be known here yet.
         """
         ...
 
-    def decode(self, tokens: Tokens, positions: Tokens) -> Logits:
-        """Compute tokens[s] at positions[s] of each slot s in [0, n); returns logits [n, V]."""
+    def sample(self, table: Table, allowed: Bits | None = None, seen: Bits | None = None) -> Draws:
+        """Draw a token per CHOICE of `table`, whose `logits` is a slot; as sampler.draw says."""
+        ...
+
+    def finish(self) -> None:
+        """Wait for everything that was asked for; raises what went wrong."""
+        ...
+
+    def logits(self, slots: range) -> Logits:
+        """A copy of the slots' logits, [len(slots), V]; to look at them, not to sample."""
         ...
 
     def copy_slot(self, source: int, target: int, length: int) -> None:
@@ -37,5 +60,5 @@ class Runtime(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the memory back; nothing else may be called afterwards."""
+        """Give the memory back; nothing else may be called afterwards. Raises nothing."""
         ...

@@ -11,7 +11,9 @@ import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from engines.manifest import Dialect, Manifest
-from engines.serve.runtime.contract import Logits, Tokens
+from engines.serve.kernels.table import Table
+from engines.serve.runtime.contract import Bits, Logits, Tokens
+from engines.serve.sampler import draw
 
 _CALL_TOKENS = 16  # a call costs about as much as this many tokens more, from 1 M to 1.5 B parameters
 _INT8_ACTIVATIONS = "4"  # of MatMulNBits: integer dot products, activations rounded per block
@@ -46,6 +48,7 @@ class OrtRuntime:
                 name = f"{kind}_{layer}"
                 self._caches[name] = np.zeros((slots, heads, capacity, width), np.float32)
         self._small = [name for name in _SMALL if name in wanted]
+        self._latest = np.zeros(slots, np.int64)
         self._ones = np.ones(slots, np.int64)
         self._zeros = np.zeros((slots, 1), np.int64)
         self._logits = np.empty((slots, 1, vocab_size), np.float32)
@@ -76,13 +79,12 @@ class OrtRuntime:
             writes_padding=dialect == "standard",
         )
 
-    def prefill(self, slots: range, tokens: Sequence[Tokens], starts: Tokens) -> Logits:
+    def prefill(self, slots: range, tokens: Sequence[Tokens], starts: Tokens) -> None:
         lengths = np.array([len(ids) for ids in tokens], np.int64)
         for group in groups(lengths.tolist(), _CALL_TOKENS):
             self._prefill(
                 slots.start + group.start, tokens[group.start : group.stop], starts[group], lengths[group]
             )
-        return self._logits[slots.start : slots.stop, 0]
 
     def _prefill(self, first: int, tokens: Sequence[Tokens], starts: Tokens, lengths: Tokens) -> None:
         width = int(lengths.max())
@@ -98,11 +100,24 @@ class OrtRuntime:
         positions = np.minimum(starts[:, None] + np.arange(width), self.capacity - 1)
         self._run(first, padded, positions, starts, lengths, (lengths - 1)[:, None])
 
-    def decode(self, tokens: Tokens, positions: Tokens) -> Logits:
+    def decode(self, tokens: Tokens, positions: Tokens) -> None:
         rows = len(tokens)
+        if tokens.min() < 0:
+            tokens = np.where(tokens < 0, self._latest[-1 - np.minimum(tokens, -1)], tokens)
         column = positions[:, None]
         self._run(0, tokens[:, None], column, positions, self._ones[:rows], self._zeros[:rows])
-        return self._logits[:rows, 0]
+
+    def sample(self, table: Table, allowed: Bits | None = None, seen: Bits | None = None) -> "Drawn":
+        draws = draw(self._logits[:, 0], table, allowed, seen)
+        kept = table["slot"] >= 0
+        self._latest[table["slot"][kept]] = np.maximum(draws["token"][kept], 0)
+        return Drawn(draws)
+
+    def finish(self) -> None:
+        pass  # nothing is ever left running
+
+    def logits(self, slots: range) -> Logits:
+        return self._logits[slots.start : slots.stop, 0].copy()
 
     def copy_slot(self, source: int, target: int, length: int) -> None:
         for cache in self._caches.values():
@@ -157,6 +172,16 @@ def groups(lengths: Sequence[int], call: int) -> list[slice]:
             longest = 0
         longest = max(longest, length)
     return [slice(a, b) for a, b in pairwise([*cuts, len(lengths)])]
+
+
+class Drawn:
+    """Draws that are done already."""
+
+    def __init__(self, draws: Table) -> None:
+        self._draws = draws
+
+    def wait(self) -> Table:
+        return self._draws
 
 
 _SMALL = ("input_ids", "position_ids", "write_index", "lengths", "logit_positions")

@@ -9,6 +9,7 @@ from engines.build import build
 from engines.manifest import Manifest
 from engines.serve.engine import Engine
 from engines.serve.runtime.ort import OrtRuntime
+from tests.unit.gpu.emulated_runtime import open_emulated_runtime
 from tests.unit.serve.fake_runtime import FakeRuntime
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
@@ -47,6 +48,18 @@ def open_ort(folders):
     def open_(name="glm", slots=8, capacity=128, **options):
         folder = folders / name
         return OrtRuntime.open(folder, Manifest.load(folder), slots=slots, capacity=capacity, **options)
+
+    return open_
+
+
+@pytest.fixture
+def open_emulated(folders, emulated, tmp_path):
+    """open_emulated(name, slots, capacity) → TrtRuntime of a golden checkpoint on an emulated GPU."""
+
+    def open_(name="glm", slots=8, capacity=127, **options):
+        return open_emulated_runtime(
+            emulated, folders / name, tmp_path, slots=slots, capacity=capacity, **options
+        )
 
     return open_
 

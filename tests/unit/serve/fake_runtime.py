@@ -5,6 +5,9 @@ import threading
 
 import numpy as np
 
+from engines.serve.runtime.ort import Drawn
+from engines.serve.sampler import draw
+
 MASK = (1 << 61) - 1
 
 
@@ -12,6 +15,7 @@ class FakeRuntime:
     def __init__(self, slots=8, capacity=64, vocab_size=97):
         self.slots, self.capacity, self.vocab_size = slots, capacity, vocab_size
         self.cells = [[-1] * capacity for _ in range(slots)]
+        self.rows = np.full((slots, vocab_size), np.nan, np.float32)
         self.decoded_rows, self.prefills, self.copies = [], [], 0
         self.fail_at = None
         self.closed = False
@@ -39,25 +43,26 @@ class FakeRuntime:
         self._tick()
         assert len(slots) == len(tokens) == len(starts)
         self.prefills.append((slots, [len(t) for t in tokens], starts.tolist()))
-        rows = []
         for slot, ids, start in zip(slots, tokens, starts.tolist(), strict=True):
             for position, token in enumerate(ids.tolist(), start):
                 cell = self._compute(slot, position, token)
-            rows.append(self.logits_of(cell))
-        return np.stack(rows)
+            self.rows[slot] = self.logits_of(cell)
 
     def decode(self, tokens, positions):
         self._tick()
         assert len(tokens) == len(positions)
         self.decoded_rows.append(len(tokens))
-        return np.stack(
-            [
-                self.logits_of(self._compute(slot, position, token))
-                for slot, (token, position) in enumerate(
-                    zip(tokens.tolist(), positions.tolist(), strict=True)
-                )
-            ]
-        )
+        for slot, (token, position) in enumerate(zip(tokens.tolist(), positions.tolist(), strict=True)):
+            self.rows[slot] = self.logits_of(self._compute(slot, position, token))
+
+    def sample(self, table, allowed=None, seen=None):
+        return Drawn(draw(self.rows, table, allowed, seen))
+
+    def finish(self):
+        pass
+
+    def logits(self, slots):
+        return self.rows[slots.start : slots.stop].copy()
 
     def copy_slot(self, source, target, length):
         self.copies += 1

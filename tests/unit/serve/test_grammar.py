@@ -16,7 +16,6 @@ from engines.serve.engine import Engine
 from engines.serve.grammar import Grammar
 from engines.serve.masks import GrammarCompiler, GrammarState
 from engines.serve.prompt import Prompt, Sampling
-from engines.serve.sampler import apply_mask
 from tests.unit.serve.fake_runtime import FakeRuntime
 from tests.unit.serve.small_tokenizer import SPECIALS, small_tokenizer
 
@@ -116,10 +115,10 @@ def test_greedy_answers_are_the_best_allowed_tokens(compiler, answer):
         state = compiler.compile(grammar)
         bits, expected = np.zeros((1, 8), np.int32), state.follow()
         while not state.complete:
-            cell = runtime.prefill(range(1), [np.array(prompt + expected)], np.zeros(1, np.int64))
+            runtime.prefill(range(1), [np.array(prompt + expected)], np.zeros(1, np.int64))
             state.fill(bits.ctypes.data, bits.nbytes)
-            apply_mask(cell, [0], bits)
-            token = int(cell.argmax())
+            allowed = np.unpackbits(bits.view(np.uint8), bitorder="little").view(bool)
+            token = int(np.where(allowed, runtime.logits(range(1))[0], -np.inf).argmax())
             assert state.accept(token)
             expected += [token, *state.follow()]
         assert answer(grammar, prompt)[0].token_ids == expected

@@ -7,20 +7,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.serve.kernels.table import choice_table
+from engines.serve.prompt import Sampling
 from engines.serve.runtime.ort import groups
+from engines.serve.sampler import draw
 
 CASES = ("glm", "glm-edge-tied")
-RUNTIMES = {"onnxruntime-fused": {"dialect": "fused"}, "onnxruntime-standard": {"dialect": "standard"}}
+RUNTIMES = {
+    "onnxruntime-fused": {"dialect": "fused"},
+    "onnxruntime-standard": {"dialect": "standard"},
+    "tensorrt": {},
+}
 
 
 @pytest.fixture(params=RUNTIMES)
 def open_runtime(request, open_ort):
-    return partial(open_ort, **RUNTIMES[request.param])
+    """open(name, slots, capacity) → a runtime under test; "tensorrt" is its own code on an emulated GPU."""
+    if request.param == "tensorrt":
+        open_ = request.getfixturevalue("open_emulated")
+    else:
+        open_ = partial(open_ort, **RUNTIMES[request.param])
+    return lambda *arguments, **options: Reading(open_(*arguments, **options))
 
 
 @pytest.fixture(params=CASES)
 def case(request, golden):
     return request.param, golden[request.param]
+
+
+class Reading:
+    """A runtime whose steps return the logits they leave behind."""
+
+    def __init__(self, runtime):
+        self._runtime = runtime
+
+    def __getattr__(self, name):
+        return getattr(self._runtime, name)
+
+    def prefill(self, slots, tokens, starts):
+        self._runtime.prefill(slots, tokens, starts)
+        return self._runtime.logits(slots)
+
+    def decode(self, tokens, positions):
+        self._runtime.decode(tokens, positions)
+        return self._runtime.logits(range(len(tokens)))
 
 
 def ids(tokens):
@@ -103,6 +133,27 @@ def test_a_slot_can_be_filled_to_its_capacity(open_runtime, case):
     runtime.prefill(range(1), [ids(prompt[:-1])], ids([0]))
     last = runtime.decode(ids(prompt[30:]), ids([30]))
     np.testing.assert_allclose(last[0], golden["logits"][2, 30], atol=1e-3)
+
+
+def test_draws_are_of_the_slots_own_logits_and_feed_the_next_step(open_runtime, case):
+    name, golden = case
+    runtime, prompts = open_runtime(name), golden["prompts"][:3]
+    logits = runtime.prefill(range(3), [ids(p) for p in prompts], np.zeros(3, np.int64))
+    choices = [Sampling(), Sampling(0.9, top_k=20, top_p=0.9), Sampling()]
+    table = choice_table(choices, [5, 6, 7], [1, 2, 3])
+    table["slot"], table["measured"] = np.arange(3), 1
+    allowed = np.zeros((1, -(-runtime.vocab_size // 32)), np.int32)
+    allowed[0, 0] = 1 << 9
+    table["allowed"][2] = 0
+    draws = runtime.sample(table, allowed).wait()
+    np.testing.assert_array_equal(draws, draw(logits, table, allowed))
+    assert draws["token"][2] == 9
+    some = table[[1]]
+    assert runtime.sample(some).wait()["token"] == draws["token"][1]
+    positions = ids([len(p) for p in prompts])
+    fed = runtime.decode(ids([-1, -2, -3]), positions)
+    given_ = runtime.decode(draws["token"].astype(np.int64), positions)
+    np.testing.assert_allclose(fed, given_, atol=1e-5)
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=30), st.integers(0, 40))

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.errors import InvalidPrompt
-from engines.serve.philox import philox, uniform
+from engines.serve.kernels.table import choice_table, log_probabilities
+from engines.serve.philox import philox, random_bits
 from engines.serve.prompt import Sampling
-from engines.serve.sampler import _draw, apply_mask, sample
+from engines.serve.sampler import _pick, _weights, draw
 
 
 @pytest.mark.parametrize(
@@ -29,10 +30,14 @@ def test_philox_gives_the_published_numbers(counter, key, words):
     assert tuple(int(word[0]) for word in philox(keys, counters)) == words
 
 
-def test_uniform_numbers_are_uniform():
-    numbers = uniform(np.full(20_000, 7, np.uint64), np.arange(20_000, dtype=np.uint64))
-    counts, _ = np.histogram(numbers, bins=20, range=(0, 1))
+def test_random_bits_are_uniform():
+    bits = random_bits(np.full(20_000, 7, np.uint64), np.arange(20_000, dtype=np.uint64))
+    counts, _ = np.histogram(bits / 2.0**64, bins=20, range=(0, 1))
     assert ((counts - 1000) ** 2 / 1000).sum() < 43.8  # chi-squared, 19 degrees of freedom, 0.1 %
+
+
+def sample(logits, choices, seeds, positions):
+    return draw(logits, choice_table(choices, seeds, positions))["token"]
 
 
 def reference(logits, choice):
@@ -109,15 +114,47 @@ def test_a_row_draws_the_same_alone_and_in_a_batch(rows):
 
 def test_masked_tokens_are_never_drawn():
     logits = np.random.default_rng(0).normal(size=(3, 70)).astype(np.float32)
-    free = logits[1].copy()
+    before = logits.copy()
     bits = np.zeros((2, 3), np.int32)
     bits[0, 2] = 1 << 3  # token 67
     bits[1, 0] = (1 << 4) | (1 << 9)
-    apply_mask(logits, [0, 2], bits)
-    assert np.isfinite(logits[0]).nonzero()[0].tolist() == [67]
-    assert np.isfinite(logits[2]).nonzero()[0].tolist() == [4, 9]
-    assert (logits[1] == free).all()
-    assert sample(logits, [Sampling(5.0)] * 3, [1, 2, 3], [0, 0, 0])[0] == 67
+    table = choice_table([Sampling(5.0)] * 300, [1] * 300, range(300))
+    table["logits"], table["allowed"] = np.tile([0, 1, 2], 100), np.tile([0, -1, 1], 100)
+    tokens = draw(logits, table, bits)["token"].reshape(100, 3)
+    assert (logits == before).all()
+    assert set(tokens[:, 0]) == {67}
+    assert set(tokens[:, 2]) == {4, 9}
+    assert len(set(tokens[:, 1])) > 20
+
+
+def test_a_penalty_makes_seen_tokens_less_likely_whatever_their_sign():
+    logits = np.array([[4.0, 3.0, -1.0, -1.5]], np.float32)
+    table = choice_table([Sampling(repetition_penalty=2.0)] * 2, [0, 0], [0, 0])
+    table["logits"], table["seen"] = 0, [0, 1]
+    draws = draw(logits, table, seen=np.array([[0b0001], [0b0011]], np.int32))
+    assert draws["token"].tolist() == [1, 0]
+    low = choice_table([Sampling(repetition_penalty=2.0)], [0], [0])
+    low["seen"] = 0
+    assert draw(logits[:, 2:], low, seen=np.array([[0b01]], np.int32))["token"].tolist() == [1]
+
+
+def test_min_p_keeps_what_is_near_the_best():
+    logits = np.log(np.array([[0.5, 0.3, 0.15, 0.05]], np.float32))
+    table = choice_table([Sampling(1.0, min_p=0.31)] * 400, [3] * 400, range(400))
+    table["logits"] = 0
+    assert set(draw(logits, table)["token"]) == {0, 1}
+
+
+def test_log_probabilities_are_of_the_model_alone():
+    logits = np.random.default_rng(2).normal(size=(3, 500)).astype(np.float32) * 3
+    table = choice_table(
+        [Sampling(), Sampling(0.3, top_k=2), Sampling(2.0, repetition_penalty=3.0)], [1] * 3, [4] * 3
+    )
+    table["measured"] = [1, 1, 0]
+    draws = draw(logits, table)
+    expected = logits[[0, 1], draws["token"][:2]] - np.log(np.exp(logits[:2].astype(np.float64)).sum(axis=1))
+    np.testing.assert_allclose(log_probabilities(draws)[:2], expected, atol=1e-5)
+    assert np.isnan(log_probabilities(draws)[2])
 
 
 def test_a_row_without_finite_logits_is_told():
@@ -131,7 +168,15 @@ def test_a_row_without_finite_logits_is_told():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0.0}, {"seed": -1}],
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"min_p": 1.5},
+        {"repetition_penalty": 0.0},
+        {"seed": -1},
+    ],
 )
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(InvalidPrompt, match=next(iter(wrong))):
@@ -149,7 +194,8 @@ def test_values_out_of_range_are_refused(wrong):
 def test_every_draw_is_the_one_that_its_number_picks(seed, width, top_k, top_p, number):
     logits = np.random.default_rng(seed).normal(size=(1, width)).astype(np.float32) * 3
     choice = Sampling(0.7, top_k, top_p)
-    token = int(_draw(logits.copy(), [choice], np.array([number]))[0])
+    row = choice_table([choice], [0], [0])
+    token = _pick(_weights(logits, logits.max(axis=1), row["scale"])[0], row[0], int(number * 2**64))
     shares = reference(logits[0], choice)
     assert shares[token] > 0
     ends = np.cumsum(shares)

@@ -1,0 +1,96 @@
+"""A record of every executed tool call, for whoever has to answer for it."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from daemon.tools.context import ToolContext
+from daemon.tools.executor import Execution
+from daemon.tools.tool import Tool
+from schemas.event import ToolAudit
+
+log = structlog.get_logger("audit")
+
+MASK = "***"
+# Names that give a secret away, whoever declared the tool.
+_SECRET = re.compile(
+    r"passw(or)?d|passphrase|secret|token|api_?key|credential|authorization|cvv|\bpin\b", re.I
+)
+
+
+class Audit:
+    """`instance` names the daemon. `run` publishes what `note` was told, in order, until it is cancelled."""
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+        self._waiting: asyncio.Queue[ToolAudit] = asyncio.Queue()
+
+    def note(self, tool: Tool, execution: Execution, context: ToolContext) -> None:
+        """Never waits and never fails: also called while a request is being cancelled."""
+        result = execution.result
+        event = ToolAudit(
+            instance=self._instance,
+            time=datetime.now(UTC),
+            request_id=context.request_id,
+            record=context.record,
+            topic=context.topic,
+            tenant=context.tenant,
+            user_id=context.user_id,
+            call_id=context.idempotency_key,
+            tool=tool.name,
+            arguments=masked(execution.arguments, tool.parameters),
+            outcome=execution.outcome,
+            error=result.get("error") if execution.outcome != "ok" and isinstance(result, dict) else None,
+            attempts=execution.attempts,
+            duration_ms=round(execution.duration_ms, 3),
+        )
+        self._waiting.put_nowait(event)
+        log.debug("tool_call", **event.model_dump(exclude={"type", "instance", "time"}, exclude_none=True))
+
+    async def run(self, publish: Callable[[ToolAudit], Awaitable[None]]) -> None:
+        """Raises what `publish` raises."""
+        while True:
+            event = await self._waiting.get()
+            try:
+                await publish(event)
+            except asyncio.CancelledError:
+                self._waiting.put_nowait(event)  # `flush` sends it, perhaps a second time
+                raise
+
+    async def flush(self, publish: Callable[[ToolAudit], Awaitable[None]]) -> None:
+        """Publish what is left; to be called when `run` has ended and no tool runs any more."""
+        while not self._waiting.empty():
+            await publish(self._waiting.get_nowait())
+
+
+def masked(arguments: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """`arguments` with `***` for those that the schema calls `writeOnly` or of format `password`, or whose
+    name says that they are secret."""
+    return {name: _masked(name, value, schema, schema) for name, value in arguments.items()}
+
+
+def _masked(name: str, value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+    described = schema.get("properties", {}).get(name, {})
+    described = _resolved(described, root)
+    if described.get("writeOnly") or described.get("format") == "password" or _SECRET.search(name):
+        return MASK
+    if isinstance(value, dict):
+        return {key: _masked(key, item, described, root) for key, item in value.items()}
+    if isinstance(value, list):
+        inner = {"properties": {"": described.get("items", {})}}
+        return [_masked("", item, inner, root) for item in value]
+    return value
+
+
+def _resolved(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a `$ref` to a definition stands for, and which member of `anyOf` is an object."""
+    if not isinstance(schema, Mapping):
+        return {}
+    if isinstance(reference := schema.get("$ref"), str):
+        return _resolved(root.get("$defs", {}).get(reference.rpartition("/")[2], {}), root)
+    members = [_resolved(member, root) for member in schema.get("anyOf", [])]
+    return next((member for member in members if "properties" in member or member.get("format")), schema)

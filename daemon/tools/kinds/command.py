@@ -1,0 +1,197 @@
+"""`kind = "command"`: a program with arguments, started without a shell."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from daemon.tools.context import ToolContext
+from daemon.tools.errors import ToolError
+from daemon.tools.kinds.credentials import Credentials
+from daemon.tools.kinds.declaration import Declaration, Opened
+from daemon.tools.kinds.template import as_text
+
+_ERROR_BYTES = 2_000
+_CODE_FLAGS = ("-c", "-e", "--eval", "--command", "-S")
+
+
+class CommandDeclaration(Declaration):
+    """Every element of `argv` stays one argument of the program, whatever the model puts into it; an element
+    that is nothing but `{list}` becomes one per item. `environment` and the variables named in `inherit` are
+    all the program gets. The limits hold for each process; all of them are killed when the call ends."""
+
+    kind: Literal["command"]
+    argv: list[str] = Field(min_length=1)
+    stdin: str | None = None
+    cwd: str = "/"
+    environment: dict[str, str] = Field(default={})
+    inherit: list[str] = Field(default=[])
+    output: Literal["text", "json"] = "text"
+    exit_statuses: list[int] = Field(default=[0])
+    max_output_bytes: int = Field(default=65_536, ge=1)
+    cpu_seconds: int = Field(default=10, ge=1)
+    memory_bytes: int = Field(default=1 << 30, ge=1 << 20)
+
+    def open(self, name: str, origin: str, credentials: Credentials) -> Opened:
+        """Raises ValueError naming what is wrong."""
+        program = _Program(self, credentials)
+        return Opened((self.tool(name, origin, program.call, credentials, read_only=False),))
+
+
+class _Program:
+    def __init__(self, declaration: CommandDeclaration, credentials: Credentials) -> None:
+        self._declaration, self._credentials = declaration, credentials
+        self._argv = [credentials.template(text) for text in declaration.argv]
+        self._stdin = None if declaration.stdin is None else credentials.template(declaration.stdin)
+        used = {name for template in self._argv for name in template.names}
+        declaration.check_names(used | (self._stdin.names if self._stdin else set()), "`argv` and `stdin`")
+        program = declaration.argv[0]
+        if self._argv[0].names or not Path(program).is_absolute():
+            raise ValueError("`argv` must begin with the absolute path of a program")
+        if shutil.which(program) is None:
+            raise ValueError(f"`argv`: {program} is no program that can be run here; install it")
+        if not Path(declaration.cwd).is_dir():
+            raise ValueError(f"`cwd`: {declaration.cwd} is no directory; create it")
+        for flag, template in zip(declaration.argv, self._argv[1:], strict=False):
+            if flag in _CODE_FLAGS and template.names:
+                raise ValueError(f"`argv`: an argument after {flag} would be run as code; pass it separately")
+        # util-linux: sets the limits and becomes the program, so that nothing runs without them.
+        prlimit = shutil.which("prlimit")
+        if prlimit is None:
+            raise ValueError("`command` tools need prlimit; install the package util-linux")
+        self._limits = [prlimit, f"--cpu={declaration.cpu_seconds}", f"--as={declaration.memory_bytes}",
+                        "--core=0", "--"]  # fmt: skip
+        self._environment = {key: credentials.reveal(text) for key, text in declaration.environment.items()}
+
+    async def call(self, values: dict[str, Any], context: ToolContext) -> Any:
+        """What the program printed. Raises ToolError with the end of its messages when it fails."""
+        declaration = self._declaration
+        argv, given = self._rendered(values), self._stdin.render(values) if self._stdin else None
+        inherited = {key: os.environ[key] for key in declaration.inherit if key in os.environ}
+        process = await asyncio.create_subprocess_exec(
+            *self._limits,
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL if given is None else asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=declaration.cwd,
+            env=inherited | self._environment,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(declaration.seconds(context)):
+                status, output, errors = await self._finish(process, given)
+        except TimeoutError:
+            raise ToolError(f"stopped after {declaration.seconds(context):.3g} s") from None
+        finally:
+            _kill(process.pid)
+            # Reaps the process and closes its pipes, also when we are being cancelled.
+            process._transport.close()  # type: ignore[attr-defined]
+        if status not in declaration.exit_statuses:
+            told = self._credentials.hide(errors.decode(errors="replace").strip())
+            raise ToolError(f"{_ending(status)}: {told}" if told else _ending(status))
+        text = output.decode(errors="replace")
+        if declaration.output == "text":
+            return text
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise ToolError("the program's output is no JSON") from None
+
+    async def _finish(
+        self, process: asyncio.subprocess.Process, given: str | None
+    ) -> tuple[int, bytes, bytes]:
+        assert process.stdout is not None and process.stderr is not None
+        reading = asyncio.gather(
+            self._read(process.stdout), _read_end(process.stderr), _write(process.stdin, given)
+        )
+        exited = asyncio.ensure_future(_exit(process.pid))
+        try:
+            either: set[asyncio.Future[Any]] = {exited, reading}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()  # too much output: no point in waiting for the end
+            await exited
+            # What it left in the background would keep the pipes open.
+            _kill(process.pid)
+            output, errors, _ = await reading
+            return await process.wait(), output, errors
+        finally:
+            reading.cancel()
+            exited.cancel()
+
+    async def _read(self, stream: asyncio.StreamReader) -> bytes:
+        body = bytearray()
+        while chunk := await stream.read(65_536):
+            body += chunk
+            if len(body) > self._declaration.max_output_bytes:
+                raise ToolError(f"the output has more than {self._declaration.max_output_bytes} bytes")
+        return bytes(body)
+
+    def _rendered(self, values: dict[str, Any]) -> list[str]:
+        """Raises ValueError for a value that the program would take for an option, and for NUL."""
+        argv: list[str] = []
+        options_ended = False
+        for template, source in zip(self._argv, self._declaration.argv, strict=True):
+            value = values[template.only] if template.only else None
+            items = (
+                [as_text(item) for item in value] if isinstance(value, list) else [template.render(values)]
+            )
+            for item in items:
+                if item is None:
+                    continue
+                if template.starts_with_argument and item.startswith("-") and not options_ended:
+                    raise ValueError(f"{item!r} begins with `-` and would be taken for an option")
+                if "\0" in item:
+                    raise ValueError("an argument has a NUL character in it")
+                argv.append(item)
+            options_ended = options_ended or source == "--"
+        return argv
+
+
+async def _exit(pid: int) -> None:
+    """Returns when the process has ended, whoever still holds its pipes."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+async def _read_end(stream: asyncio.StreamReader) -> bytes:
+    body = b""
+    while chunk := await stream.read(65_536):
+        body = (body + chunk)[-_ERROR_BYTES:]
+    return body
+
+
+async def _write(stream: asyncio.StreamWriter | None, given: str | None) -> None:
+    if stream is None or given is None:
+        return
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read it all
+        stream.write(given.encode(errors="replace"))
+        await stream.drain()
+    stream.close()
+
+
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    return f"killed by {signal.Signals(-status).name}"

@@ -1,0 +1,175 @@
+"""`kind = "http"`: one request to an allowed host."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import quote, unquote, urlsplit
+
+import httpx2
+from pydantic import Field
+
+from daemon.tools.context import ToolContext
+from daemon.tools.errors import ToolError
+from daemon.tools.kinds.credentials import Credentials, refers
+from daemon.tools.kinds.declaration import Declaration, Opened
+from daemon.tools.kinds.template import Template, Tree, as_text, render_tree, tree_names
+
+_RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
+_SAFE = ("GET", "HEAD")
+
+
+class RemoteUnavailable(RuntimeError):
+    """The other side cannot answer now."""
+
+
+class HttpDeclaration(Declaration):
+    """Arguments may stand in the path and query of `url`, in `query`, `headers`, `json` and `form`, never in
+    the host. `allowed_hosts` (default: the host of `url`) holds for redirects as well."""
+
+    kind: Literal["http"]
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    url: str
+    query: dict[str, Any] = Field(default={})
+    headers: dict[str, str] = Field(default={})
+    # `json` is what it is called in the file; as an attribute it would shadow pydantic's own.
+    json_: Any = Field(default=None, alias="json")
+    form: dict[str, Any] | None = None
+    allowed_hosts: list[str] | None = None
+    max_redirects: int = Field(default=3, ge=0, le=10)
+    max_response_bytes: int = Field(default=1_000_000, ge=1)
+    ca_file: str | None = None
+
+    def open(self, name: str, origin: str, credentials: Credentials) -> Opened:
+        """Raises ValueError naming what is wrong."""
+        remote = _Remote(self, credentials)
+        safe, idempotent = self.method in _SAFE, self.method in ("PUT", "DELETE")
+        tool = self.tool(name, origin, remote.call, credentials, read_only=safe, idempotent=idempotent)
+        return Opened((tool,), remote.client.aclose)
+
+
+class _Remote:
+    def __init__(self, declaration: HttpDeclaration, credentials: Credentials) -> None:
+        self._declaration = declaration
+        parts = urlsplit(declaration.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("`url` must be an http:// or https:// address")
+        if "{" in parts.netloc or "@" in parts.netloc:
+            raise ValueError("`url`: the host takes neither arguments nor a password; use `headers`")
+        if declaration.json_ is not None and declaration.form is not None:
+            raise ValueError("give either `json` or `form`")
+        self._base = f"{parts.scheme}://{parts.netloc}"
+        self._hosts = {host.lower() for host in declaration.allowed_hosts or [parts.hostname]}
+        if parts.hostname not in self._hosts:
+            raise ValueError(f"`url`: {parts.hostname} is not in `allowed_hosts`; add it there")
+        self._path = credentials.template(parts.path)
+        self._query = credentials.tree(_query(parts.query) | declaration.query)
+        self._headers = {key: credentials.template(text) for key, text in declaration.headers.items()}
+        self._secret_headers = [key for key, text in declaration.headers.items() if refers(text)]
+        self._json, self._form = credentials.tree(declaration.json_), credentials.tree(declaration.form)
+        used = self._path.names | tree_names([self._query, self._json, self._form, *self._headers.values()])
+        declaration.check_names(used, "`url`, `query`, `headers`, `json` and `form`")
+        self.client = httpx2.AsyncClient(
+            timeout=declaration.timeout_seconds,
+            trust_env=False,
+            verify=declaration.ca_file or True,
+            limits=httpx2.Limits(max_connections=declaration.concurrency),
+        )
+
+    async def call(self, values: dict[str, Any], context: ToolContext) -> Any:
+        """The response, as JSON when it says so, else as text."""
+        content: dict[str, Any] = {}
+        if self._json is not None:
+            content["json"] = render_tree(self._json, values)
+        if self._form is not None:
+            content["data"] = _flat(self._form, values)
+        request = self.client.build_request(
+            self._declaration.method,
+            self._base + _path(self._path, values),
+            params=_flat(self._query, values),
+            headers=dict(self._rendered_headers(values)),
+            **content,
+        )
+        try:
+            return await self._send(request)
+        except httpx2.TransportError as error:
+            raise RemoteUnavailable(
+                f"{request.url.host} cannot be reached ({type(error).__name__})"
+            ) from None
+        except httpx2.HTTPError as error:
+            raise ToolError(f"{request.url.host} answered nonsense ({type(error).__name__})") from None
+
+    async def _send(self, request: httpx2.Request) -> Any:
+        for _ in range(self._declaration.max_redirects + 1):
+            response = await self.client.send(request, stream=True, follow_redirects=False)
+            try:
+                if response.next_request is None:
+                    return await self._read(response)
+                request = self._redirected(request, response.next_request)
+            finally:
+                await response.aclose()
+        raise ToolError(f"more than {self._declaration.max_redirects} redirects")
+
+    def _redirected(self, request: httpx2.Request, following: httpx2.Request) -> httpx2.Request:
+        before, after = request.url, following.url
+        if after.host.lower() not in self._hosts:
+            raise ToolError(f"redirected to {after.host}, which is not an allowed host")
+        if before.scheme == "https" and after.scheme != "https":
+            raise ToolError("redirected from https to http")
+        if (before.scheme, before.host, before.port) != (after.scheme, after.host, after.port):
+            for header in self._secret_headers:
+                following.headers.pop(header, None)
+        return following
+
+    async def _read(self, response: httpx2.Response) -> Any:
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > self._declaration.max_response_bytes:
+                raise ToolError(f"the response has more than {self._declaration.max_response_bytes} bytes")
+        text = body.decode(response.charset_encoding or "utf-8", "replace")
+        if response.status_code in _RETRYABLE:
+            raise RemoteUnavailable(f"status {response.status_code}: {text[:200]}")
+        if not response.is_success:
+            raise ToolError(f"status {response.status_code}: {text[:200]}")
+        if "json" not in response.headers.get("content-type", ""):
+            return text
+        try:
+            return json.loads(text) if text else None
+        except ValueError:
+            raise ToolError("the response says it is JSON and is not") from None
+
+    def _rendered_headers(self, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+        rendered = [(key, template.render(values)) for key, template in self._headers.items()]
+        for key, text in rendered:
+            if text is not None and not (text.isprintable() and text.isascii()):
+                raise ValueError(f"header {key}: only printable ASCII characters can stand there")
+        return [(key, text) for key, text in rendered if text is not None]
+
+
+def _query(text: str) -> dict[str, Any]:
+    """The query of a URL template: decoding it by the rules would take `{a}` apart."""
+    pairs = (pair.partition("=") for pair in text.split("&") if pair)
+    return {unquote(name): unquote(value) for name, _, value in pairs}
+
+
+def _path(template: Template, values: Mapping[str, Any]) -> str:
+    """Every value stays inside its segment. Raises ValueError for one that would lead elsewhere."""
+    path = template.render(values, lambda text: quote(text, safe=""))
+    if path is None:
+        raise ValueError("an argument of the address is missing")
+    fixed = {segment for literal, _ in template.parts for segment in literal.split("/")}
+    for segment in path.split("/"):
+        plain = unquote(segment).replace("\\", "/").split("/")
+        if segment not in fixed and ({".", "..", ""} & set(plain)):
+            raise ValueError(f"{unquote(segment)!r} cannot stand in the address")
+    return path
+
+
+def _flat(tree: Tree, values: Mapping[str, Any]) -> dict[str, str | list[str]]:
+    """Names and texts, as queries and forms take them; an array repeats its name."""
+    rendered = render_tree(tree, values)
+    return {
+        key: [as_text(item) for item in value] if isinstance(value, list) else as_text(value)
+        for key, value in rendered.items()
+        if value is not None
+    }

@@ -1,0 +1,160 @@
+"""A connection to an MCP server that is made again when it is lost."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import structlog
+from mcp import Client, MCPError, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import (
+    CONNECTION_CLOSED,
+    CallToolResult,
+    ListToolsResult,
+    TextContent,
+    ToolListChangedNotification,
+)
+from mcp_types import Tool as McpTool
+
+log = structlog.get_logger(__name__)
+
+_PAGES = 100
+_RECONNECT_SECONDS = 1.0
+
+
+class McpServer:
+    """`argv` starts a server of our own, otherwise `url` is one. `changed`: it has other tools now."""
+
+    def __init__(
+        self,
+        *,
+        argv: list[str],
+        cwd: str | None,
+        environment: dict[str, str],
+        url: str,
+        headers: dict[str, str],
+    ) -> None:
+        self.changed = False
+        self._argv, self._cwd, self._environment = argv, cwd, environment
+        self._url, self._headers = url, headers
+        self._client: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
+        self._lost = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, seconds: float) -> list[McpTool]:
+        """Connect and list the tools. Raises ValueError when that does not succeed within `seconds`."""
+        self._task = asyncio.create_task(self._stay_connected(), name="mcp")
+        try:
+            async with asyncio.timeout(seconds):
+                either: set[asyncio.Future[Any]] = {self._task, self._client}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if self._task.done():
+                    self._task.result()
+                return await self._list(self._client.result())
+        except BaseException as error:
+            await self.stop()
+            if isinstance(error, TimeoutError):
+                raise ValueError(f"the MCP server did not answer within {seconds:.3g} s; is it up?") from None
+            if isinstance(error, Exception):
+                raise ValueError(f"the MCP server cannot be used: {_reason(error)}; is it up?") from None
+            raise
+
+    async def stop(self) -> None:
+        """Disconnect, and end a server of our own."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def call(self, name: str, arguments: dict[str, Any], seconds: float) -> Any:
+        """The result as JSON data. Raises ValueError with what the tool says is wrong, others when the
+        connection fails."""
+        client = await asyncio.shield(self._client)
+        try:
+            result = await client.call_tool(name, arguments, read_timeout_seconds=seconds)
+        except MCPError as error:
+            if error.code == CONNECTION_CLOSED:
+                self._lost.set()
+                raise ConnectionError("the MCP server is gone") from None
+            raise ValueError(error.message) from None
+        except (OSError, httpx2.HTTPError) as error:
+            self._lost.set()
+            raise ConnectionError(f"the MCP server cannot be reached ({type(error).__name__})") from None
+        data = _data(result)
+        if result.is_error:
+            raise ValueError(data if isinstance(data, str) else "the tool failed")
+        return data
+
+    async def _list(self, client: Client) -> list[McpTool]:
+        page: ListToolsResult = await client.list_tools()
+        tools = list(page.tools)
+        for _ in range(_PAGES):
+            if page.next_cursor is None:
+                break
+            page = await client.list_tools(cursor=page.next_cursor)
+            tools += page.tools
+        return tools
+
+    async def _stay_connected(self) -> None:
+        """Raises what is wrong with the first connection; later ones are tried again."""
+        first = True
+        while True:
+            try:
+                async with self._connected() as client:
+                    self._lost.clear()
+                    self._client.set_result(client)
+                    first = False
+                    await self._lost.wait()
+            except Exception as error:
+                if first:
+                    raise
+                log.warning("mcp_connection_failed", server=self._name, error=_reason(error))
+            if self._client.done():
+                self._client = asyncio.get_running_loop().create_future()
+            # A server that was restarted may have other tools.
+            self.changed = True
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Client]:
+        async with contextlib.AsyncExitStack() as stack:
+            if self._argv:
+                program, *rest = self._argv
+                parameters = StdioServerParameters(
+                    command=program, args=rest, env=self._environment, cwd=self._cwd
+                )
+                # What it says on stderr is its own; the daemon's log is one JSON object per line.
+                log_file = stack.enter_context(Path(os.devnull).open("w"))  # noqa: ASYNC230, SIM115
+                transport = stdio_client(parameters, errlog=log_file)
+            else:
+                http = httpx2.AsyncClient(headers=self._headers, trust_env=False, timeout=None)
+                await stack.enter_async_context(http)
+                transport = streamable_http_client(self._url, http_client=http)
+            yield await stack.enter_async_context(Client(transport, message_handler=self._heard, cache=None))
+
+    async def _heard(self, message: object) -> None:
+        if isinstance(message, ToolListChangedNotification):
+            self.changed = True
+
+    @property
+    def _name(self) -> str:
+        return self._argv[0] if self._argv else httpx2.URL(self._url).host
+
+
+def _data(result: CallToolResult) -> Any:
+    """Structured content if there is any, else the texts; other content by its type only."""
+    if result.structured_content is not None:
+        return result.structured_content
+    texts = [block.text if isinstance(block, TextContent) else f"[{block.type}]" for block in result.content]
+    return "\n".join(texts)
+
+
+def _reason(error: BaseException) -> str:
+    """The first cause: the client's task groups wrap it in groups."""
+    while isinstance(error, BaseExceptionGroup) and error.exceptions:
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,109 @@
+"""Everything a runtime keeps on the device beside the plan: allocated once, at known sizes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engines.manifest import Profile
+from engines.serve.kernels.table import CHOICE, DRAW
+from engines.serve.runtime.trt.device import Device
+from engines.serve.runtime.trt.layout import CacheLayout, aligned, row_stride
+
+_INPUTS = 5  # small inputs of the graph, int64
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bytes, from the number of slots; all pure arithmetic.
+
+    decode, prefill: of a step's inputs; sampling: of its tables and masks; draws: of its results.
+    """
+
+    slots: int
+    vocab_size: int
+    layout: CacheLayout
+    chunk: int
+    rows: int
+
+    @classmethod
+    def of(cls, slots: int, vocab_size: int, layout: CacheLayout, prefill: Profile) -> "Sizes":
+        return cls(slots, vocab_size, layout, prefill.tokens[2], min(prefill.batch[2], slots))
+
+    @property
+    def words(self) -> int:
+        """32-bit words of one row's mask."""
+        return -(-self.vocab_size // 32)
+
+    @property
+    def decode(self) -> int:
+        return _INPUTS * aligned(8 * self.slots)
+
+    @property
+    def prefill(self) -> int:
+        return 2 * aligned(8 * self.rows * self.chunk) + (_INPUTS - 2) * aligned(8 * self.rows)
+
+    @property
+    def sampling(self) -> int:
+        return aligned(CHOICE.itemsize * self.slots) + 2 * aligned(4 * self.words * self.slots)
+
+    @property
+    def draws(self) -> int:
+        return aligned(DRAW.itemsize * self.slots)
+
+    @property
+    def logits(self) -> int:
+        return aligned(4 * self.vocab_size * row_stride(self.vocab_size) * self.slots)
+
+    @property
+    def ids(self) -> int:
+        return aligned(8 * self.slots)
+
+    @property
+    def latest(self) -> int:
+        return aligned(4 * self.slots)
+
+    @property
+    def fixed(self) -> int:
+        """Everything but the caches."""
+        tables = aligned(8 * 2 * self.layout.layers)
+        inputs = self.decode + self.prefill + self.sampling + self.draws
+        return inputs + self.logits + self.ids + self.latest + tables
+
+
+@dataclass(frozen=True, slots=True)
+class Buffers:
+    """Device addresses. caches: by name after `past_`, [slots, heads, S, width]; tables: their addresses on
+    the device; ids: a decode step's, int64; latest: the token last sampled for each slot, int32."""
+
+    caches: dict[str, int]
+    tables: int
+    decode: int
+    prefill: int
+    sampling: int
+    draws: int
+    logits: int
+    ids: int
+    latest: int
+
+    @classmethod
+    def allocate(cls, device: Device, sizes: Sizes) -> "Buffers":
+        caches = {name: device.allocate(sizes.slots * sizes.layout.slot_bytes) for name in sizes.layout.names}
+        addresses = np.array(list(caches.values()), np.uint64).view(np.uint8)
+        tables = device.allocate(aligned(addresses.nbytes))
+        pinned = device.pinned(addresses.nbytes)
+        pinned[:] = addresses
+        device.upload(tables, pinned)
+        done = device.record()
+        while not done.query():
+            pass
+        return cls(
+            caches,
+            tables,
+            decode=device.allocate(sizes.decode),
+            prefill=device.allocate(sizes.prefill),
+            sampling=device.allocate(sizes.sampling),
+            draws=device.allocate(sizes.draws),
+            logits=device.allocate(sizes.logits),
+            ids=device.allocate(sizes.ids),
+            latest=device.allocate(sizes.latest),
+        )

@@ -1,0 +1,124 @@
+"""A GPU through PyCUDA."""
+
+import importlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+
+from engines.errors import DeviceNotFound, GpuFailed
+from engines.serve.kernels.nvrtc import compile_kernels
+from engines.serve.kernels.sources import KERNELS, source
+from engines.serve.runtime.trt import driver
+from engines.serve.runtime.trt.choice import choose_device
+from engines.serve.runtime.trt.device import Event, Host
+from engines.serve.runtime.trt.faults import fault
+
+
+class CudaDevice:
+    """See Device. Opened with its own context, bound to the calling thread."""
+
+    def __init__(self, wanted: str | int | None = None) -> None:
+        """wanted: index or UUID, None for the first. Raises DeviceNotFound, KernelError."""
+        self._cuda = _pycuda()
+        self.name = "the GPU"
+        with self._faults():
+            self._cuda.init()
+            uuids = [driver.device_uuid(i) for i in range(self._cuda.Device.count())]
+            index = choose_device(wanted, uuids)
+            device = self._cuda.Device(index)
+            self.name = f"{device.name()} {index} ({uuids[index]})"
+            self.capability = "{}.{}".format(*device.compute_capability())
+            self._context = device.make_context(self._cuda.ctx_flags.SCHED_BLOCKING_SYNC)
+            self._stream = self._cuda.Stream()
+            self.stream = int(self._stream.handle)
+            module = self._cuda.module_from_buffer(compile_kernels(source(), self.capability))
+            self._kernels = {name: module.get_function(name) for name in KERNELS}
+        self._kept: list[Any] = [module]
+        self._thread: int | None = threading.get_ident()
+
+    def bind(self) -> None:
+        if self._thread != threading.get_ident():
+            with self._faults("binding it to a thread"):
+                self._context.push()
+            self._thread = threading.get_ident()
+
+    def unbind(self) -> None:
+        with self._faults("leaving a thread"):
+            self._context.pop()
+        self._thread = None
+
+    def memory(self) -> tuple[int, int]:
+        with self._faults("asking for free memory"):
+            free, total = self._cuda.mem_get_info()
+            return int(free), int(total)
+
+    def allocate(self, size: int) -> int:
+        with self._faults(f"allocating {size} bytes"):
+            block = self._cuda.mem_alloc(size)
+            self._kept.append(block)
+            self._cuda.memset_d8_async(int(block), 0, size, self._stream)
+            return int(block)
+
+    def pinned(self, size: int) -> Host:
+        with self._faults(f"pinning {size} bytes"):
+            memory: Host = self._cuda.pagelocked_empty(size, np.uint8)
+            memory[:] = 0
+            return memory
+
+    def upload(self, address: int, source: Host) -> None:
+        with self._faults("uploading"):
+            self._cuda.memcpy_htod_async(address, source, self._stream)
+
+    def download(self, target: Host, address: int) -> None:
+        with self._faults("downloading"):
+            self._cuda.memcpy_dtoh_async(target, address, self._stream)
+
+    def launch(self, kernel: str, grid: tuple[int, int, int], threads: int, arguments: Sequence[Any]) -> None:
+        with self._faults(f"running {kernel}"):
+            self._kernels[kernel](*arguments, grid=grid, block=(threads, 1, 1), stream=self._stream)
+
+    def record(self) -> Event:
+        with self._faults("recording an event"):
+            event = self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
+            event.record(self._stream)
+            return _Event(event, self._faults)
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        return driver.capture(self.stream, work)
+
+    def close(self) -> None:
+        # What does not work any more on a GPU that failed needs no giving back either.
+        with suppress(GpuFailed, self._cuda.Error):
+            self.bind()
+            self._kept.clear()
+            self._kernels.clear()
+            self._context.pop()
+            self._context.detach()
+
+    @contextmanager
+    def _faults(self, doing: str = "opening it") -> Iterator[None]:
+        try:
+            yield
+        except self._cuda.Error as error:
+            raise fault(error, self.name, doing) from error
+
+
+class _Event:
+    def __init__(self, event: Any, faults: Callable[[str], Any]) -> None:
+        self._event, self._faults = event, faults
+
+    def query(self) -> bool:
+        with self._faults("running a step"):
+            return bool(self._event.query())
+
+
+def _pycuda() -> Any:
+    try:
+        return importlib.import_module("pycuda.driver")
+    except ImportError as error:
+        raise DeviceNotFound(
+            f"PyCUDA or the NVIDIA driver is missing ({error}); pip install 'open-autoglm[gpu]'"
+        ) from error

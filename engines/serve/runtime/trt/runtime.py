@@ -1,0 +1,198 @@
+"""The GPU runtime: a TensorRT plan, caches bound by address, sampling where the logits are."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from engines.errors import EngineTooLarge
+from engines.manifest import Manifest
+from engines.serve.kernels.table import DRAW, Table
+from engines.serve.runtime.contract import Bits, Logits, Tokens
+from engines.serve.runtime.trt.buckets import decode_buckets
+from engines.serve.runtime.trt.buffers import Buffers, Sizes
+from engines.serve.runtime.trt.chunks import prefill_launches
+from engines.serve.runtime.trt.compatibility import check_plan, profile
+from engines.serve.runtime.trt.cuda import CudaDevice
+from engines.serve.runtime.trt.device import Device, Event, Host, launch
+from engines.serve.runtime.trt.frames import Frames, stage
+from engines.serve.runtime.trt.layout import CacheLayout
+from engines.serve.runtime.trt.memory import GpuMemoryPlan, Needs
+from engines.serve.runtime.trt.plan import LoadedPlan, load_tensorrt
+from engines.serve.runtime.trt.steps import Steps
+from engines.serve.runtime.trt.watchdog import wait_until
+
+log = logging.getLogger(__name__)
+
+_IN_FLIGHT = 3
+
+
+class TrtRuntime:
+    """See Runtime. Steps are enqueued and not waited for; only `PendingDraws.wait` and `logits` wait.
+
+    The last cell of each slot is not part of `capacity`: rows that pad a decode step write there.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        loaded: LoadedPlan,
+        sizes: Sizes,
+        memory: GpuMemoryPlan,
+        limit: float,
+        cache: Path | None = None,
+    ) -> None:
+        self.memory, self._device, self._sizes, self._limit = memory, device, sizes, limit
+        self.slots, self.capacity = sizes.slots, sizes.layout.capacity - 1
+        self.vocab_size = sizes.vocab_size
+        self._buffers = Buffers.allocate(device, sizes)
+        self._draws = Frames(device, sizes.sampling + sizes.draws, _IN_FLIGHT, limit)
+        self._readback = device.pinned(4 * self.vocab_size * self.slots)
+        self._row_of = np.arange(self.slots)  # of the logits, by slot
+        self._steps = Steps(device, loaded, sizes, self._buffers, limit, cache)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        slots: int | None = None,
+        device: str | int | None = None,
+        limit: float = 30.0,
+        cache: Path | None = None,
+    ) -> Self:
+        """Load the engine folder's plan on a GPU of this machine.
+
+        slots: None for as many as fit. device: index or UUID. limit: seconds a step may take. cache: file for
+        what TensorRT-RTX compiles here. Any thread may use the runtime afterwards, one at a time.
+        Raises EngineFolderError, EngineTooLarge, DeviceNotFound, KernelError, GpuFailed.
+        """
+        assert manifest.plan is not None
+        trt = load_tensorrt(manifest.plan.flavour)
+        gpu = CudaDevice(device)
+        try:
+            runtime = cls.on(gpu, trt, folder, manifest, slots=slots, limit=limit, cache=cache)
+        except BaseException:
+            gpu.close()
+            raise
+        gpu.unbind()
+        return runtime
+
+    @classmethod
+    def on(
+        cls,
+        device: Device,
+        trt: Any,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        slots: int | None = None,
+        limit: float = 30.0,
+        cache: Path | None = None,
+    ) -> Self:
+        """On a device that is open already, with a TensorRT that is imported already."""
+        plan = check_plan(
+            manifest, flavour=trt.__name__, version=trt.__version__, capability=device.capability
+        )
+        free, total = device.memory()
+        weights = manifest.files[plan.file].bytes
+        if weights > free:
+            raise EngineTooLarge(
+                f"the plan takes {weights:,} bytes, {device.name} has {free:,} free of {total:,}"
+            )
+        loaded = LoadedPlan.load(trt, folder / plan.file, plan)
+        layout, vocabulary = CacheLayout.of(manifest), manifest.sizes.vocab_size
+        most, prefill = profile(plan, "decode").batch[2], profile(plan, "prefill")
+        needs = Needs(
+            weights=max(weights, free - device.memory()[0]),
+            workspace=loaded.workspace(),
+            per_slot=layout.slot_bytes_everywhere,
+            fixed=Sizes.of(most, vocabulary, layout, prefill).fixed,
+            graphs=len(decode_buckets(most)),
+        )
+        memory = GpuMemoryPlan.fit(needs, total=total, free=free, most_slots=most, slots=slots)
+        log.info("%s: %s", device.name, memory)
+        sizes = Sizes.of(memory.slots, vocabulary, layout, prefill)
+        return cls(device, loaded, sizes, memory, limit, cache)
+
+    def prefill(self, slots: range, tokens: Sequence[Tokens], starts: Tokens) -> None:
+        self._device.bind()
+        for part in prefill_launches(
+            [len(ids) for ids in tokens],
+            starts.tolist(),
+            chunk=self._sizes.chunk,
+            rows=self._sizes.rows,
+            capacity=self._sizes.layout.capacity,
+        ):
+            first, rows = slots.start + part.first, len(part.pieces)
+            row = self._steps.prefill(first, part, tokens, starts)
+            self._row_of[first : first + rows] = np.arange(row, row + rows)
+
+    def decode(self, tokens: Tokens, positions: Tokens) -> None:
+        self._device.bind()
+        self._steps.decode(tokens, positions)
+        self._row_of[: len(tokens)] = np.arange(len(tokens))
+
+    def sample(self, table: Table, allowed: Bits | None = None, seen: Bits | None = None) -> "PendingDraws":
+        self._device.bind()
+        frame, count, buffers = self._draws.take(), len(table), self._buffers
+        rows = table.copy()
+        rows["logits"] = self._row_of[table["logits"]]
+        arrays: dict[str, Host] = {"choices": rows}
+        arrays |= {name: bits for name, bits in (("allowed", allowed), ("seen", seen)) if bits is not None}
+        at = stage(self._device, frame, buffers.sampling, arrays)
+        launch(
+            self._device,
+            *("sample", (count, 1, 1), 1024 if self.vocab_size >= 8192 else 256),
+            *(buffers.logits, np.int32(self.vocab_size), at.get("allowed", 0), at.get("seen", 0)),
+            *(at["choices"], buffers.draws, buffers.latest),
+        )
+        results = frame.host[self._sizes.sampling :][: count * DRAW.itemsize]
+        self._device.download(results, buffers.draws)
+        frame.done = self._device.record()
+        return PendingDraws(frame.done, results, self._limit)
+
+    def finish(self) -> None:
+        self._device.bind()
+        wait_until(self._device.record().query, self._limit)
+
+    def logits(self, slots: range) -> Logits:
+        self._device.bind()
+        width = 4 * self.vocab_size
+        for i, row in enumerate(self._row_of[slots.start : slots.stop].tolist()):
+            part = self._readback[i * width : (i + 1) * width]
+            self._device.download(part, self._buffers.logits + row * width)
+        self.finish()
+        found = self._readback[: len(slots) * width].view(np.float32)
+        return found.reshape(len(slots), self.vocab_size).copy()
+
+    def copy_slot(self, source: int, target: int, length: int) -> None:
+        self._device.bind()
+        layout = self._sizes.layout
+        words = layout.prefix_words(length)
+        if words:
+            launch(
+                self._device,
+                *("copy_slot", (min(64, -(-words // 256)), layout.heads, 2 * layout.layers), 256),
+                *(self._buffers.tables, np.int64(layout.offset(source)), np.int64(layout.offset(target))),
+                *(np.int64(layout.head_bytes), np.int32(words)),
+            )
+
+    def close(self) -> None:
+        self._steps.close()
+        self._device.close()
+
+
+class PendingDraws:
+    """What the sampling kernel will have drawn."""
+
+    def __init__(self, event: Event, results: Host, limit: float) -> None:
+        self._event, self._results, self._limit = event, results, limit
+
+    def wait(self) -> Table:
+        """One DRAW per row that was asked for. Raises StepHung, and what went wrong in the steps before."""
+        wait_until(self._event.query, self._limit)
+        return self._results.view(DRAW).copy()

@@ -1,0 +1,47 @@
+"""The GPU runtime on the emulated device and TensorRT: everything but CUDA and the plan is the product's."""
+
+import types
+from pathlib import Path
+
+from engines.manifest import FileEntry, Manifest, Plan, Profile
+from engines.serve.runtime.trt.runtime import TrtRuntime
+from tests.unit.gpu import emulated_tensorrt
+from tests.unit.gpu.emulated_device import EmulatedDevice
+
+
+def emulated_tensorrt_on(device):
+    """The emulated module, its contexts on `device`, under the flavour's name."""
+    module = types.SimpleNamespace(**vars(emulated_tensorrt))
+    module.__name__ = "tensorrt"
+    module.Runtime = type("Runtime", (emulated_tensorrt.Runtime,), {"device": device})
+    return module
+
+
+def plan_of(capacity, slots, chunk=16):
+    one = (1, 1, 1)
+    return Plan(
+        file="model.plan",
+        flavour="tensorrt",
+        version=emulated_tensorrt.__version__,
+        compute_capabilities=("8.9",),
+        capacity=capacity,
+        profiles=(
+            Profile(name="decode", batch=(1, slots, slots), tokens=one, logit_positions=one),
+            Profile(name="prefill", batch=(1, 1, slots), tokens=(1, chunk, chunk), logit_positions=one),
+        ),
+    )
+
+
+def open_emulated_runtime(library, engine: Path, work: Path, *, slots, capacity, **options):
+    """A TrtRuntime of `slots` slots over the standard graph of an engine folder."""
+    plan, manifest = work / "model.plan", Manifest.load(engine)
+    plan.write_bytes(b"graph:" + str(engine / manifest.graphs["standard"]).encode())
+    manifest = manifest.model_copy(
+        update={
+            "plan": plan_of(capacity + 1, slots),
+            "files": {"model.plan": FileEntry.of(plan)},
+            "runtime": "tensorrt",
+        }
+    )
+    device = EmulatedDevice(library)
+    return TrtRuntime.on(device, emulated_tensorrt_on(device), work, manifest, slots=slots, **options)

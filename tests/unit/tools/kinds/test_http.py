@@ -1,0 +1,163 @@
+import json
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+
+@pytest.fixture
+async def server():
+    """Answers every request with what it heard, /redirect/ and /status/ aside."""
+    heard = []
+
+    async def answer(request):
+        heard.append(request)
+        if (status := request.match_info.get("status")) is not None:
+            return web.Response(status=int(status), text=f"status {status}")
+        if (target := request.query.get("to")) is not None:
+            return web.Response(status=307, headers={"Location": target})
+        body = (await request.read()).decode()
+        return web.json_response(
+            {"method": request.method, "path": request.raw_path, "query": list(request.query.items()),
+             "headers": dict(request.headers), "body": body}
+        )  # fmt: skip
+
+    app = web.Application()
+    app.router.add_route("*", "/status/{status}", answer)
+    app.router.add_route("*", "/{rest:.*}", answer)
+    async with TestServer(app) as running:
+        running.heard = heard
+        yield running
+
+
+@pytest.fixture
+def url(server):
+    return str(server.make_url("/")).rstrip("/")
+
+
+TEXT = {"type": "string"}
+NASTY = [
+    "../admin",
+    "..",
+    ".",
+    "a/../../b",
+    "..\\x",
+    "%2e%2e/x",
+    "x?admin=1",
+    "x#y",
+    "a b",
+    "ä/ö",
+    "@evil/",
+    "",
+    "//evil",
+]
+
+
+async def test_a_request(declare, call, url):
+    tool = declare(
+        kind="http", method="POST", url=url + "/orders/{order}/notes?fixed=1&as={who}",
+        arguments={"order": TEXT, "who": TEXT, "amount": {"type": "number"},
+                   "extra": {**TEXT, "optional": True}},
+        query={"q": "{who}", "gone": "{extra}"}, headers={"Authorization": "Bearer {credential:token}"},
+        json={"amount": "{amount}", "note": "by {who}", "deep": [{"x": "{extra}", "y": True}]},
+        pick="{method: method, path: path, auth: headers.Authorization, body: body}",
+    )  # fmt: skip
+    assert not tool.read_only and not tool.idempotent
+    execution = await call(tool, {"order": "A 1", "who": "me&fixed=2", "amount": 2.5})
+    assert execution.outcome == "ok", execution
+    assert execution.result["path"] == "/orders/A%201/notes?fixed=1&as=me%26fixed%3D2&q=me%26fixed%3D2"
+    assert execution.result["auth"] == "Bearer s3{cr}et"
+    assert json.loads(execution.result["body"]) == {
+        "amount": 2.5,
+        "note": "by me&fixed=2",
+        "deep": [{"y": True}],
+    }
+
+
+@pytest.mark.parametrize("value", NASTY)
+async def test_a_value_stays_in_its_segment(declare, call, url, server, value):
+    tool = declare(kind="http", url=url + "/api/{x}/end", arguments={"x": TEXT})
+    assert tool.read_only and tool.idempotent
+    execution = await call(tool, {"x": value})
+    if execution.outcome == "ok":
+        path = execution.result["path"]
+        assert path.startswith("/api/") and path.endswith("/end") and path.count("/") == 3, path
+        assert execution.result["query"] == []
+    else:
+        assert "cannot stand in the address" in execution.result["error"] and not server.heard
+
+
+async def test_two_values_cannot_climb_together(declare, call, url, server):
+    tool = declare(kind="http", url=url + "/api/{x}{y}/end", arguments={"x": TEXT, "y": TEXT})
+    assert (await call(tool, {"x": ".", "y": "."})).outcome == "error" and not server.heard
+
+
+@pytest.mark.parametrize("value", ["x\r\nX-Admin: 1", "x\nHost: evil", "\0", "ü"])
+async def test_headers_take_no_second_line(declare, call, url, server, value):
+    tool = declare(kind="http", url=url, arguments={"x": TEXT}, headers={"X-Note": "{x}"})
+    assert (await call(tool, {"x": value})).outcome == "error" and not server.heard
+    assert (await call(tool, {"x": "fine"})).result["headers"]["X-Note"] == "fine"
+
+
+async def test_bodies_take_values_only(declare, call, url):
+    nasty = '", "admin": true, "x": "'
+    tool = declare(kind="http", url=url, method="PUT", arguments={"x": TEXT}, json={"x": "{x}"}, pick="body")
+    assert tool.idempotent and not tool.read_only
+    assert json.loads((await call(tool, {"x": nasty})).result) == {"x": nasty}
+    form = declare(kind="http", url=url, method="POST", arguments={"x": TEXT}, form={"x": "{x}"}, pick="body")
+    assert (await call(form, {"x": "1&admin=1"})).result == "x=1%26admin%3D1"
+
+
+async def test_redirects_stay_on_allowed_hosts(declare, call, url, server):
+    tool = declare(kind="http", url=url, arguments={"to": {**TEXT, "optional": True}}, query={"to": "{to}"})
+    assert (await call(tool, {"to": url + "/there"})).result["path"] == "/there"
+    evil = await call(tool, {"to": "http://evil.example/"})
+    assert evil.result == {"error": "redirected to evil.example, which is not an allowed host"}
+    inside = await call(tool, {"to": "http://169.254.169.254/latest/meta-data"})
+    assert "not an allowed host" in inside.result["error"]
+    endless = await call(declare(kind="http", url=url + "/?to=/%3Fto%3D/", max_redirects=1))
+    assert endless.outcome == "error" and "redirects" in endless.result["error"]
+
+
+async def test_credentials_do_not_follow_to_another_origin(declare, call, url):
+    async def echo(request):
+        return web.json_response(dict(request.headers))
+
+    app = web.Application()
+    app.router.add_get("/", echo)
+    async with TestServer(app) as other:
+        tool = declare(kind="http", url=url, arguments={"to": TEXT}, query={"to": "{to}"},
+                       headers={"X-Key": "{credential:token}", "X-Plain": "kept"})  # fmt: skip
+        headers = (await call(tool, {"to": str(other.make_url("/"))})).result
+    assert headers["X-Plain"] == "kept" and "X-Key" not in headers
+
+
+async def test_what_may_pass_is_tried_again_and_what_will_not_is_not(declare, call, url, server):
+    tool = declare(kind="http", url=url + "/status/{status}", arguments={"status": TEXT}, retries=2)
+    busy = await call(tool, {"status": "503"})
+    assert (busy.attempts, len(server.heard)) == (3, 3) and "status 503" in busy.result["error"]
+    gone = await call(tool, {"status": "404"})
+    assert gone.attempts == 1 and gone.result == {"error": "status 404: status 404"}
+
+
+async def test_long_responses_are_refused(declare, call, url):
+    tool = declare(kind="http", url=url, max_response_bytes=10)
+    assert "more than 10 bytes" in (await call(tool)).result["error"]
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ({"url": "https://{x}/", "arguments": {"x": TEXT}}, "host takes neither arguments"),
+        ({"url": "https://u:p@host/"}, "nor a password"),
+        ({"url": "ftp://host/"}, "http:// or https://"),
+        ({"url": "https://host/{y}"}, "'y', which is not under `arguments`"),
+        ({"url": "https://host/", "arguments": {"x": TEXT}}, "used nowhere"),
+        ({"url": "https://host/", "allowed_hosts": ["other"]}, "not in `allowed_hosts`"),
+        ({"url": "https://host/", "headers": {"A": "{credential:none}"}}, "credential 'none' cannot be read"),
+        ({"url": "https://host/", "json": {"a": "{"}}, "a lone '{'"),
+    ],
+)
+async def test_what_is_wrong_is_told_when_it_is_declared(declare, table, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        declare(kind="http", **table)

@@ -1,0 +1,108 @@
+import asyncio
+import contextlib
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from daemon.tools.context import ToolContext
+from daemon.tools.declarations import parse
+from daemon.tools.executor import Executor
+
+DESK = str(Path(__file__).with_name("mcp_desk.py"))
+STDIO = {"kind": "mcp", "argv": [sys.executable, DESK], "environment": {"KEY": "{credential:token}"}}
+
+
+@pytest.fixture
+async def connect(credentials):
+    opened = []
+
+    async def connect_(**table):
+        opened.append(await parse(Path("t.toml"), "desk", table).open("desk", "here", credentials))
+        return opened[-1]
+
+    yield connect_
+    for one in opened:
+        await one.close()
+
+
+@pytest.fixture
+async def served():
+    """URL of the desk over streamable HTTP."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, DESK, str(port), stderr=asyncio.subprocess.DEVNULL
+    )
+    for _ in range(600):
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            await writer.wait_closed()
+            break
+        await asyncio.sleep(0.05)
+    yield f"http://127.0.0.1:{port}/mcp"
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+async def run(opened, name, arguments=None):
+    (tool,) = [tool for tool in opened.tools if tool.name == name]
+    return await Executor().run(tool, arguments or {}, ToolContext())
+
+
+async def test_tools_over_stdio(connect):
+    opened = await connect(**STDIO, connect_seconds=60)
+    tools = {tool.name: tool for tool in opened.tools}
+    assert list(tools) == ["desk_look_up", "desk_put", "desk_suspicious", "desk_leave"]
+    flags = {name: (tool.read_only, tool.idempotent) for name, tool in tools.items()}
+    assert flags == {"desk_look_up": (True, True), "desk_put": (False, True),
+                     "desk_suspicious": (False, False), "desk_leave": (False, False)}  # fmt: skip
+    assert len(opened.problems) == 1 and "odd/name" in opened.problems[0]
+    assert tools["desk_put"].description == "Put something somewhere."
+    assert tools["desk_put"].parameters["required"] == ["key"]
+
+    found = (await run(opened, "desk_look_up", {"key": "'; DROP TABLE x; --"})).result
+    assert found["key"] == "'; DROP TABLE x; --" and found["secret"] == "s3{cr}et"
+    assert (await run(opened, "desk_put", {"key": "a"})).result == {"result": "a=3"}
+    assert "no such key" in (await run(opened, "desk_look_up", {"key": "missing"})).result["error"]
+    wrong = await run(opened, "desk_put", {"key": "a", "value": "b"})
+    assert wrong.outcome == "error" and wrong.result["error"].startswith("value: ")
+    many = await asyncio.gather(*(run(opened, "desk_put", {"key": str(i)}) for i in range(20)))
+    assert [one.result["result"] for one in many] == [f"{i}=3" for i in range(20)]
+
+    # It dies; what is asked of it next is asked of a new one.
+    gone = await run(opened, "desk_leave")
+    assert gone.outcome == "error" and not opened.tools[0].retries
+    again = await run(opened, "desk_look_up", {"key": "a"})
+    assert again.outcome == "ok" and again.result["pid"] != found["pid"] and opened.changed()
+
+
+async def test_tools_over_http(connect, served):
+    opened = await connect(kind="mcp", url=served, prefix="", include=["look_*", "put"], retries=2,
+                           idempotent=False, scopes=["desk"], connect_seconds=60)  # fmt: skip
+    tools = {tool.name: tool for tool in opened.tools}
+    assert list(tools) == ["look_up", "put"] and not opened.problems
+    assert (tools["look_up"].retries, tools["put"].retries) == (2, 0)
+    assert tools["put"].scopes == {"desk"}
+    assert (await run(opened, "look_up", {"key": "k"})).result["key"] == "k"
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ({"argv": ["/bin/false"]}, "cannot be used"),
+        ({"argv": ["/nowhere/desk"]}, "cannot be used"),
+        ({"argv": ["/bin/sleep", "60"], "connect_seconds": 0.3}, "did not answer within 0.3 s"),
+        ({"url": "http://127.0.0.1:9/mcp"}, "cannot be used"),
+        ({"argv": ["relative"]}, "absolute path"),
+        ({"argv": ["/bin/true"], "url": "http://x/"}, "either `argv` or `url`"),
+        ({}, "either `argv` or `url`"),
+    ],
+)
+async def test_what_is_wrong_is_told(connect, table, complaint):
+    with pytest.raises(Exception, match=complaint):
+        await connect(kind="mcp", **table)

@@ -1,0 +1,184 @@
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from daemon.tools.errors import ToolDeclarationError
+
+SELECT = "SELECT id, total FROM orders WHERE id = :id"
+ID = {"id": {"type": "string"}}
+NASTY = ["' OR 1=1 --", "A1'; DROP TABLE orders; --", ":id", "%(id)s", "{id}", "\\' OR 1=1", "?", "$1"]
+SCHEMA = ["CREATE TABLE orders (id TEXT PRIMARY KEY, total NUMERIC)",
+          "INSERT INTO orders VALUES ('A1', 5), ('A2', 7.5), ('A3', 9)"]  # fmt: skip
+
+
+def postgres_programs():
+    found = shutil.which("initdb")
+    folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return folders[-1] if folders and (folders[-1] / "initdb").is_file() else None
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    """URL of a server of our own; PostgreSQL refuses to run as root."""
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL's initdb is missing; on Debian or Ubuntu: apt install postgresql")
+    folder = tmp_path_factory.mktemp("postgres")
+    as_nobody = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+    if as_nobody:
+        for path in [folder, *folder.parents[:2]]:
+            path.chmod(0o755)
+        shutil.chown(folder, "nobody", "nogroup")
+    data = folder / "data"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def run(program, *arguments):
+        done = subprocess.run(
+            [programs / program, "-D", data, *arguments], check=False, cwd=folder, capture_output=True,
+            text=True, timeout=90, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"}, **as_nobody,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("initdb", "-U", "owner", "-A", "trust", "-E", "UTF8", "--no-sync")
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    run("pg_ctl", "-w", "-o", options, "-l", folder / "log", "start")
+    yield f"postgresql+psycopg://owner@127.0.0.1:{port}/postgres"
+    run("pg_ctl", "-m", "immediate", "stop")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path):
+    url = f"sqlite:///{tmp_path}/shop.db"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres")
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("DROP TABLE IF EXISTS orders"))
+        for statement in SCHEMA:
+            connection.execute(sqlalchemy.text(statement))
+    yield url
+    engine.dispose()
+
+
+@pytest.fixture
+def count(database):
+    def count_():
+        engine = sqlalchemy.create_engine(database)
+        with engine.connect() as connection:
+            result = connection.execute(sqlalchemy.text("SELECT count(*) FROM orders")).scalar()
+        engine.dispose()
+        return result
+
+    return count_
+
+
+async def test_rows(declare, call, database):
+    tool = declare(kind="sql", database=database, statement=SELECT, arguments=ID)
+    assert tool.read_only and tool.idempotent
+    found = await call(tool, {"id": "A2"})
+    assert found.outcome == "ok" and found.result["rows"][0]["id"] == "A2"
+    assert float(found.result["rows"][0]["total"]) == 7.5
+    assert (await call(tool, {"id": "B"})).result == {"rows": []}
+
+
+@pytest.mark.parametrize("value", [*NASTY, "\0", "\ud800"])
+async def test_values_are_never_code(declare, call, database, count, value):
+    tool = declare(kind="sql", database=database, statement=SELECT, arguments=ID)
+    execution = await call(tool, {"id": value})
+    assert execution.result in ({"rows": []},) or set(execution.result) == {"error"}
+    assert "rows" in execution.result or value in "\0\ud800"
+    assert count() == 3
+
+
+async def test_values_are_written_as_they_are(declare, call, database, count):
+    tool = declare(kind="sql", database=database, statement="INSERT INTO orders (id) VALUES (:id)",
+                   arguments=ID, read_only=False)  # fmt: skip
+    assert not tool.read_only and not tool.idempotent
+    for value in NASTY:
+        assert (await call(tool, {"id": value})).result == {"rows_affected": 1}
+    assert count() == 3 + len(NASTY)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DELETE FROM orders", "UPDATE orders SET total = 0", "CREATE TABLE other (x INT)",
+     "WITH gone AS (DELETE FROM orders RETURNING *) SELECT * FROM gone"],
+)  # fmt: skip
+async def test_a_tool_reads_only_unless_it_says_otherwise(declare, call, database, count, statement):
+    execution = await call(declare(kind="sql", database=database, statement=statement))
+    assert execution.outcome == "error", execution
+    assert count() == 3
+
+
+async def test_leaving_the_transaction_is_no_way_out(declare, call, postgres):
+    statement = "COMMIT; CREATE TABLE escaped (x INT)"
+    execution = await call(declare(kind="sql", database=postgres, statement=statement))
+    assert execution.outcome == "error"
+    engine = sqlalchemy.create_engine(postgres)
+    assert not sqlalchemy.inspect(engine).has_table("escaped")
+    engine.dispose()
+
+
+async def test_rows_are_bounded_and_lists_expand(declare, call, database):
+    bounded = declare(
+        kind="sql", database=database, statement="SELECT id FROM orders ORDER BY id", max_rows=2
+    )
+    assert (await call(bounded)).result == {"rows": [{"id": "A1"}, {"id": "A2"}], "truncated": True}
+    ids = {"ids": {"type": "array", "items": {"type": "string"}}}
+    several = declare(kind="sql", database=database, arguments=ids, pick="rows[].id",
+                      statement="SELECT id FROM orders WHERE id IN :ids ORDER BY id")  # fmt: skip
+    assert (await call(several, {"ids": ["A3", "A1", "'); DROP TABLE orders; --"]})).result == ["A1", "A3"]
+    assert (await call(several, {"ids": []})).result == []
+
+
+async def test_the_database_itself_stops_in_time(declare, call, database):
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    tool = declare(kind="sql", database=database, statement=endless, timeout_seconds=0.4, concurrency=1)
+    started = time.monotonic()
+    assert (await call(tool)).outcome in ("timeout", "error")
+    # The only connection is free again soon: the query was stopped, not just left behind.
+    assert (await call(tool)).outcome in ("timeout", "error")
+    assert time.monotonic() - started < 10
+
+
+async def test_arguments_of_the_request_are_not_the_models(declare, call, database):
+    tool = declare(kind="sql", database=database, statement="SELECT :owner AS owner, :note AS note",
+                   arguments={"owner": {"source": "user_id"}, "note": {"optional": True}})  # fmt: skip
+    assert list(tool.parameters["properties"]) == ["note"] and tool.parameters["required"] == []
+    assert (await call(tool, {}, user_id="U7")).result == {"rows": [{"owner": "U7", "note": None}]}
+    assert "owner" in (await call(tool, {"owner": "U1"}, user_id="U7")).result["error"]
+    assert (await call(tool)).result["error"].startswith("this tool needs the request's user_id")
+
+
+async def test_a_missing_database_is_not_created(declare, call, tmp_path):
+    file = tmp_path / "none.db"
+    tool = declare(kind="sql", database=f"sqlite:///{file}", statement="SELECT 1", read_only=False)
+    assert (await call(tool)).outcome == "error" and not file.exists()
+    sqlite3.connect(file).close()
+    assert (await call(tool)).outcome == "ok"
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ({"statement": "SELECT :a"}, "`statement` uses 'a', which is not under `arguments`"),
+        ({"statement": "SELECT 1", "arguments": ID}, "argument 'id' is used nowhere in `statement`"),
+        ({"statement": "SELECT '{id}'", "arguments": ID}, "write :id"),
+        ({"statement": "SELECT %(id)s", "arguments": ID}, "write :id"),
+        ({"statement": "SELECT 1", "database": "mysql://x/y"}, "sqlite:////PATH or postgresql://"),
+        ({"statement": "SELECT 1", "database": "sqlite://"}, "names no file"),
+        ({"statement": "SELECT 1", "password": "{credential:none}"}, "credential 'none' cannot be read"),
+    ],
+)
+async def test_what_is_wrong_is_told_when_it_is_declared(declare, table, complaint):
+    with pytest.raises((ValueError, ToolDeclarationError), match="(?s)" + complaint.replace("(", r"\(")):
+        declare(**{"kind": "sql", "database": "postgresql://x/y", **table})

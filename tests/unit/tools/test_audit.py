@@ -1,0 +1,86 @@
+import asyncio
+from typing import Annotated
+
+import pytest
+from pydantic import BaseModel, Field, SecretStr
+
+from daemon.tools.audit import Audit, masked
+from daemon.tools.context import ToolContext
+from daemon.tools.executor import Executor
+from daemon.tools.registry import Registry, register_tool
+from openautoglm import ToolError
+
+
+class Account(BaseModel):
+    owner: str
+    code: SecretStr
+
+
+@pytest.fixture
+def registry():
+    with Registry().collecting() as registered:
+
+        @register_tool(description="d")
+        def pay(
+            amount: float,
+            password: str,
+            account: Account,
+            others: list[Account],
+            maybe: Account | None = None,
+            note: Annotated[str, Field(json_schema_extra={"writeOnly": True})] = "",
+        ) -> str:
+            if amount < 0:
+                raise ToolError("less than nothing")
+            return "paid"
+
+        @register_tool(description="d")
+        async def slow() -> None:
+            await asyncio.sleep(10)
+
+    return registered
+
+
+ACCOUNT = {"owner": "me", "code": "1234"}
+
+
+def test_secrets_are_masked_wherever_they_are(registry):
+    arguments = {"amount": 1, "password": "p", "account": ACCOUNT, "others": [ACCOUNT], "maybe": ACCOUNT,
+                 "note": "n", "unknown": {"api_key": "k", "x": [{"Token": "t"}]}}  # fmt: skip
+    hidden = {"owner": "me", "code": "***"}
+    assert masked(arguments, registry.get("pay").parameters) == {
+        "amount": 1, "password": "***", "account": hidden, "others": [hidden], "maybe": hidden, "note": "***",
+        "unknown": {"api_key": "***", "x": [{"Token": "***"}]},
+    }  # fmt: skip
+
+
+async def test_every_execution_leaves_an_event(registry):
+    audit, events = Audit("host/1"), []
+
+    async def publish(event):
+        events.append(event)
+
+    executor = Executor(executed=audit.note)
+    context = ToolContext(
+        request_id="r", user_id="u", tenant="acme", topic="t", record="t/0/1", idempotency_key="k"
+    )
+    arguments = {"amount": 1, "password": "p", "account": ACCOUNT, "others": []}
+    await executor.run(registry.get("pay"), arguments, context)
+    await executor.run(registry.get("pay"), arguments | {"amount": -1}, context)
+    await executor.run(registry.get("pay"), {}, context)
+    cancelled = asyncio.create_task(executor.run(registry.get("slow"), {}, context))
+    await asyncio.sleep(0.05)
+    cancelled.cancel()
+    await asyncio.gather(cancelled, return_exceptions=True)
+    running = asyncio.create_task(audit.run(publish))
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await audit.flush(publish)
+    assert [(event.tool, event.outcome) for event in events] == [
+        ("pay", "ok"), ("pay", "error"), ("pay", "error"), ("slow", "unknown")]  # fmt: skip
+    first = events[0]
+    assert (first.instance, first.request_id, first.user_id, first.tenant) == ("host/1", "r", "u", "acme")
+    assert (first.topic, first.record, first.call_id) == ("t", "t/0/1", "k")
+    assert first.arguments["password"] == "***" and first.error is None and first.duration_ms > 0
+    assert events[1].error == "less than nothing" and "amount" in events[2].error
+    assert events[3].duration_ms > 0

@@ -1,0 +1,200 @@
+import asyncio
+import sqlite3
+import sys
+
+import pytest
+
+from daemon.tools.catalog import Catalog
+from daemon.tools.executor import Executor
+from daemon.tools.registry import Registry, register_tool
+
+PLUGIN = """
+from dataclasses import dataclass
+from openautoglm import register_tool
+
+@dataclass
+class Place:
+    city: str
+
+@register_tool(description="d")
+def {name}(place: Place) -> str:
+    return "{answer}"
+"""
+PLACE = {"place": {"city": "x"}}
+
+
+def declared(database, *names, answer=1):
+    return "".join(
+        f'[tools.{name}]\nkind = "sql"\ndescription = "d"\ndatabase = "sqlite:///{database}"\n'
+        f'statement = "SELECT {answer} AS x"\npick = "rows[0].x"\n'
+        for name in names
+    )
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name in ("tools.d", "plugins.d"):
+        (tmp_path / name).mkdir()
+    sqlite3.connect(tmp_path / "x.db").close()
+    return tmp_path
+
+
+@pytest.fixture
+async def catalog(folders):
+    catalog = Catalog(Registry(), (folders / "tools.d",), (folders / "plugins.d",), entry_points=False)
+    yield catalog
+    await catalog.close()
+
+
+async def answer(registry, name, arguments=None):
+    return (await Executor().run(registry.get(name), arguments or {})).result
+
+
+async def test_tools_come_change_and_go(catalog, folders):
+    assert await catalog.reload() == [] and catalog.registry.names() == []
+    file, plugin = folders / "tools.d/shop.toml", folders / "plugins.d/mine.py"
+    file.write_text(declared(folders / "x.db", "a", "b"))
+    plugin.write_text(PLUGIN.format(name="c", answer="one"))
+    assert await catalog.reload() == [] and catalog.registry.names() == ["c", "a", "b"]
+    assert await answer(catalog.registry, "c", PLACE) == "one"
+    kept = catalog.registry.get("a")
+    # Same size, same second: bytecode of the old version must not be taken.
+    plugin.write_text(PLUGIN.format(name="c", answer="two"))
+    file.write_text(declared(folders / "x.db", "a") + declared(folders / "x.db", "b", answer=2))
+    await catalog.reload()
+    assert await answer(catalog.registry, "c", PLACE) == "two" and await answer(catalog.registry, "b") == 2
+    assert catalog.registry.get("a") is kept
+    plugin.unlink()
+    file.write_text(declared(folders / "x.db", "b"))
+    await catalog.reload()
+    assert catalog.registry.names() == ["b"]
+
+
+async def test_what_is_broken_is_refused_and_the_rest_goes_on(catalog, folders):
+    (folders / "plugins.d/bad.py").write_text("raise OSError('no licence')")
+    (folders / "plugins.d/schema.py").write_text(
+        "from openautoglm import register_tool\n@register_tool\ndef t(x):\n  '''d'''\n"
+    )
+    (folders / "plugins.d/good.py").write_text(PLUGIN.format(name="good", answer="x"))
+    (folders / "tools.d/1.toml").write_text(declared(folders / "x.db", "fine", "good") + "typo = 1\n")
+    (folders / "tools.d/2.toml").write_text("[[[")
+    (folders / "tools.d/3.toml").write_text(declared(folders / "x.db", "fine", "last"))
+    problems = "\n".join(await catalog.reload())
+    assert catalog.registry.names() == ["good", "fine", "last"]
+    for told in ("OSError: no licence", "parameter x has no type hint", "`tools.good.typo`: unknown key",
+                 "2.toml: cannot be read", "'fine' is declared twice"):  # fmt: skip
+        assert told in problems
+    assert len(problems.splitlines()) == 5
+    # What is still wrong is still told, but not tried again before it changes.
+    assert "\n".join(await catalog.reload()) == problems
+
+
+async def test_a_broken_edit_leaves_what_worked(catalog, folders):
+    file, plugin = folders / "tools.d/a.toml", folders / "plugins.d/mine.py"
+    file.write_text(declared(folders / "x.db", "a"))
+    plugin.write_text(PLUGIN.format(name="c", answer="one"))
+    await catalog.reload()
+    modules = set(sys.modules)
+    for broken in ("[tools.a", '[tools.a]\nkind = "sql"'):
+        file.write_text(broken)
+        plugin.write_text("import nowhere_to_be_found")
+        assert len(await catalog.reload()) >= 2
+        assert (
+            await answer(catalog.registry, "a") == 1 and await answer(catalog.registry, "c", PLACE) == "one"
+        )
+    assert set(sys.modules) == modules
+
+
+async def test_requests_in_flight_keep_what_they_started_with(catalog, folders):
+    file = folders / "tools.d/a.toml"
+    file.write_text(declared(folders / "x.db", "a"))
+    await catalog.reload()
+    closed = []
+    (part,) = catalog._parts.values()
+    close = part.opened.close
+
+    async def closing():
+        closed.append(True)
+        await close()
+
+    object.__setattr__(part.opened, "close", closing)
+    with catalog.registry.lease() as registry:
+        file.unlink()
+        await catalog.reload()
+        await asyncio.sleep(0)
+        assert catalog.registry.names() == [] and not closed
+        assert await answer(registry, "a") == 1
+    await asyncio.sleep(0.01)
+    assert closed == [True]
+
+
+async def test_changes_are_seen_without_being_told(folders):
+    seen = asyncio.Queue()
+    catalog = Catalog(Registry(), (folders / "tools.d",), (folders / "plugins.d",), False, seen.put_nowait)
+    watching = asyncio.create_task(catalog.watch(0.02, asyncio.Event()))
+    (folders / "tools.d/a.toml").write_text(declared(folders / "x.db", "a"))
+    async with asyncio.timeout(10):
+        while "a" not in (await seen.get()):
+            pass
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    await catalog.close()
+
+
+async def test_a_package_in_the_folder(catalog, folders):
+    package = folders / "plugins.d/pack"
+    package.mkdir()
+    (package / "__init__.py").write_text("from . import inner\n")
+    (package / "inner.py").write_text(PLUGIN.format(name="deep", answer="1"))
+    assert await catalog.reload() == [] and catalog.registry.names() == ["deep"]
+    (package / "inner.py").write_text(PLUGIN.format(name="deeper", answer="more"))
+    assert await catalog.reload() == [] and catalog.registry.names() == ["deeper"]
+
+
+def distribution(site, version, code):
+    info = site / "acme-1.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text("[openautoglm.tools]\nacme = acme_tools.desk:register\n")
+    (info / "RECORD").write_text("acme_tools/desk.py,,\nacme_tools/__init__.py,,\n")
+    (site / "acme_tools").mkdir(exist_ok=True)
+    (site / "acme_tools/__init__.py").write_text("")
+    (site / "acme_tools/desk.py").write_text(code)
+    return info
+
+
+async def test_installed_plugins(folders, monkeypatch):
+    site = folders / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    code = "def register():\n    pass\n" + PLUGIN
+    info = distribution(site, "1.0", code.format(name="ours", answer="one"))
+    catalog = Catalog(Registry())
+    assert await catalog.reload() == [] and catalog.registry.names() == ["ours"]
+    tool = catalog.registry.get("ours")
+    await catalog.reload()
+    assert catalog.registry.get("ours") is tool
+    distribution(site, "2.0", code.format(name="ours", answer="number two"))
+    assert await catalog.reload() == []
+    assert await answer(catalog.registry, "ours", PLACE) == "number two"
+    assert (await Executor().run(tool, PLACE)).result == "one"
+    for file in info.iterdir():
+        file.unlink()
+    info.rmdir()
+    await catalog.reload()
+    assert catalog.registry.names() == []
+    await catalog.close()
+
+
+def test_a_registry_is_released_when_its_last_lease_ends():
+    with Registry().collecting() as registry:
+
+        @register_tool(description="d")
+        def t() -> None: ...
+
+    released = []
+    with registry.lease(), registry.lease():
+        registry.retire(lambda: released.append(True))
+        assert not released
+    assert released == [True]
+    assert registry.only(lambda tool: False).names() == [] and registry.names() == ["t"]
