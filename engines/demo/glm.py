@@ -29,7 +29,7 @@ class Config:
     rms_norm_eps: float = 1e-5
     partial_rotary_factor: float = 0.5
     rope_theta: float = 10000.0
-    attention_bias: bool = False
+    attention_bias: bool = True
 
     def as_json(self, eos_token_id: list[int]) -> dict[str, Any]:
         """config.json as transformers 5 writes it."""
@@ -133,9 +133,6 @@ class Glm(nn.Module):
         super().__init__()
         self.config = config
         self.model = Decoder(config)
-        for parameter in self.parameters():
-            if parameter.ndim == 2:
-                nn.init.normal_(parameter, std=0.02)
 
     def forward(
         self, ids: Tensor, positions: Tensor, mask: Tensor, past: Cache | None = None

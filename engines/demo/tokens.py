@@ -61,14 +61,16 @@ def train(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
 
 
 def lexicon(texts: Iterable[str]) -> tuple[list[str], list[str]]:
-    """(words of Latin letters, ideographs) of the texts, sorted; the ideographs once more in number from the
-    whole common block, so that unseen ones are copied byte by byte."""
+    """(words of Latin letters, ideographs) of the texts, sorted.
+
+    A fifth as many ideographs come from all of the common block: unseen ones are copied byte by byte.
+    """
     words: set[str] = set()
     ideographs: set[str] = set()
     for text in texts:
         words.update(word.lower() for word in re.findall(r"[A-Za-z]{2,12}", text))
         ideographs.update(re.findall(r"[\u4e00-\u9fff]", text))
-    rare = [chr(code) for code in range(0x4E00, 0x9FA5, max(1, 0x51A5 // (len(ideographs) // 2 + 1)))]
+    rare = [chr(code) for code in range(0x4E00, 0x9FA5, max(1, 0x51A5 // (len(ideographs) // 5 + 1)))]
     return sorted(words), sorted(ideographs) + rare
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from engines.demo import checkpoint, tokens
 from engines.demo.corpus import Batch, Corpus, tokenizer_texts
 from engines.demo.glm import Config, Glm
+from engines.demo.initial import initialize
 from engines.demo.muon import Muon
 
 LEARNING_RATE, FLOOR, WARM_UP = 2.5e-3, 0.03, 40
@@ -114,6 +115,7 @@ def main() -> None:
     tokenizer = tokens.train(tokenizer_texts(), options.vocab_size)
     config = Config(vocab_size=options.vocab_size, num_hidden_layers=options.layers)
     model = Glm(config)
+    initialize(model)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     corpus = Corpus(tokens.Renderer(tokenizer), options.seed)
     train(model, corpus, options.steps, options.rows, lambda: checkpoint.save(options.out, model, tokenizer))

@@ -15,6 +15,7 @@ _ID_PREFIXES = {
     "ticket_id": ("T", "T-", "TCK-", "t", "tk", "TKT_", "INC", "#", "", ""),
     "refund_id": ("R", "RF-", "REF", "r", ""),
 }
+_DETERMINERS = ("a", "a", "the", "the", "my", "our", "his", "her", "their", "an", "some")
 _ALPHABETS = (string.digits, string.ascii_uppercase + string.digits, string.ascii_lowercase + string.digits)
 
 
@@ -73,7 +74,16 @@ class Values:
         return written + fraction, whole + fraction
 
     def phrase(self, likely: Sequence[str], longest: int = 6) -> str:
-        """One of the `likely` phrases; or pieces of two of them; or words at random."""
+        """One of the `likely` phrases; or pieces of two of them; or words at random.
+
+        An article or possessive before a phrase belongs to it: users rarely leave it out.
+        """
+        phrase = self._phrase(likely, longest)
+        if self.spaced_language and longest > 2 and phrase.isascii() and self.rng.random() < 0.25:
+            return f"{self.rng.choice(_DETERMINERS)} {phrase}"
+        return phrase
+
+    def _phrase(self, likely: Sequence[str], longest: int) -> str:
         rng = self.rng
         chance = rng.random()
         if chance < self.random_share:

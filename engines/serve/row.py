@@ -20,6 +20,7 @@ class Row:
 
     limit: tokens the answer may have; with them `known` is `full` long. seed: of the random numbers.
     logprobs: of the prompt's options, as far as `forks_read` of their forks tell.
+    ending: tokens that complete the answer from here, once few are left (engines.serve.closing).
     Times are time.monotonic() seconds.
     """
 
@@ -42,6 +43,7 @@ class Row:
     first_token: float | None = None
     logprobs: NDArray[np.float64] | None = None
     forks_read: int = 0
+    ending: list[int] | None = None
 
     def __post_init__(self) -> None:
         options = self.prompt.options

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from engines.errors import GenerationFailed, GrammarError
+from engines.serve.closing import Closing
 from engines.serve.costs import StepCosts
 from engines.serve.generation import Generation, notify
 from engines.serve.kernels.table import choice_table
@@ -21,7 +22,12 @@ class Stepper:
     """Drives a runtime along a scheduler's plans; `forget` hears of every generation that ends."""
 
     def __init__(
-        self, runtime: Runtime, rows: int, costs: StepCosts, forget: Callable[[Generation], None]
+        self,
+        runtime: Runtime,
+        rows: int,
+        costs: StepCosts,
+        forget: Callable[[Generation], None],
+        closing: Closing | None = None,
     ) -> None:
         self.runtime, self.costs, self.counters = runtime, costs, Counters()
         self.table = SlotTable(runtime.slots, runtime.capacity, rows)
@@ -29,7 +35,7 @@ class Stepper:
         self._bits = np.zeros((rows, -(-runtime.vocab_size // 32)), np.int32)
         self._bits_address, self._bits_size = self._bits.ctypes.data, self._bits.shape[1] * 4
         self._touched: list[Generation] = []
-        self._forget = forget
+        self._forget, self._closing = forget, closing
 
     def add(self, row: Row) -> None:
         """Queue a row. One whose grammar leaves no choice at all ends here."""
@@ -258,7 +264,7 @@ class Stepper:
 
         True when the answer ends.
         """
-        tokens, complete = sampled, False
+        tokens, complete, cut = sampled, False, False
         if row.grammar is not None and row.stops.isdisjoint(sampled):
             try:
                 forced = row.grammar.follow()
@@ -266,6 +272,8 @@ class Stepper:
                 self._fail(row, error)
                 return True
             tokens, complete = sampled + forced, row.grammar.complete
+            if self._closing is not None and (ending := self._closing.instead(row, tokens, complete)):
+                tokens, cut = ending, True
         before = len(row.known)
         reason: FinishReason | None = None
         stop: int | None = None
@@ -278,7 +286,7 @@ class Stepper:
             row.known.append(token)
         else:
             reason = "stop" if complete else None
-        if reason is None and len(row.known) == row.full:
+        if reason is None and (cut or len(row.known) == row.full):
             reason = "length"
         self._count(row, len(row.known) - before, len(sampled))
         if reason is not None:

@@ -1,5 +1,7 @@
 """Does every call under grammar fit the caller's schema? BFCL's live_simple: 258 schemas of real users.
 
+Cut are those of the valid ones that were closed early because the tokens ran out.
+
 usage: python -m tests.bench.bench_bfcl [live_simple.jsonl] [--max-tokens N] [--verbose]
 """
 
@@ -55,10 +57,9 @@ async def run(folder: Path, requests: list[dict], max_tokens: int, temperature: 
         count["cut"] += kind == "valid" and reply.finish_reason == "length"
         if wrong and (verbose or not refused):
             print(f"    {request['id']}: {wrong}")
-    print(
-        f"  temperature {temperature}: {count['valid']} of {len(requests)} valid, {count['cut']} of them cut short "
-        f"by the limit; {count['refused']} refused, {count['wrong']} wrong; {time.perf_counter() - began:.1f} s"
-    )
+    seconds = time.perf_counter() - began
+    told = [f"{count[kind]} {kind}" for kind in ("valid", "cut", "refused", "wrong")]
+    print(f"  temperature {temperature}: of {len(requests)}: {', '.join(told)}; {seconds:.1f} s")
 
 
 def main() -> None:
