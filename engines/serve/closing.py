@@ -9,7 +9,7 @@ from engines.errors import GrammarError
 from engines.serve.masks import GrammarState
 from engines.serve.row import Row
 
-_RESERVE = 64  # tokens before the limit from which a way out is kept at hand
+_RESERVE = 64  # tokens that a way out may grow by between two looks at it
 _ENDINGS = frozenset(b'"}])')
 
 
@@ -26,15 +26,21 @@ class Closing:
     def instead(self, row: Row, tokens: list[int], complete: bool) -> list[int] | None:
         """What `row` must write instead of `tokens` to be complete at its limit; None while it still can be.
 
-        `tokens`, which its grammar has accepted, are not in row.known yet. Every way out found before is
-        valid until the next token, so once there was one, the answer ends complete.
+        `tokens`, which its grammar has accepted, are not in row.known yet. The way out found at one token is
+        valid until the next; so where every token is looked at, the answer ends complete.
         """
         room = row.full - len(row.known) - len(tokens)
-        if room > _RESERVE or complete or not row.stops.isdisjoint(tokens):
+        before, row.ending = row.ending, None
+        if room > row.look_at or complete or not row.stops.isdisjoint(tokens):
             return None
         assert row.grammar is not None
-        before, row.ending = row.ending, self._path(row.grammar, row.stops, room)
-        return before if row.ending is None else None
+        row.ending = self._path(row.grammar, row.stops, room)
+        if row.ending is None:
+            row.look_at = room * 3 // 4
+            return before
+        near = len(row.ending) + _RESERVE
+        row.look_at = room - 1 if room <= near else max(near, room // 2)
+        return None
 
     def _path(self, state: GrammarState, stops: frozenset[int], limit: int) -> list[int] | None:
         """At most `limit` tokens, a stop token not included, after which the answer may end.

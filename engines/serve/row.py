@@ -20,7 +20,8 @@ class Row:
 
     limit: tokens the answer may have; with them `known` is `full` long. seed: of the random numbers.
     logprobs: of the prompt's options, as far as `forks_read` of their forks tell.
-    ending: tokens that complete the answer from here, once few are left (engines.serve.closing).
+    ending: tokens that complete the answer from here; found from `look_at` tokens before the limit on, see
+    engines.serve.closing.
     Times are time.monotonic() seconds.
     """
 
@@ -44,6 +45,7 @@ class Row:
     logprobs: NDArray[np.float64] | None = None
     forks_read: int = 0
     ending: list[int] | None = None
+    look_at: int = field(init=False)
 
     def __post_init__(self) -> None:
         options = self.prompt.options
@@ -53,6 +55,7 @@ class Row:
             self.logprobs = np.zeros(len(options.options))
         self.known = self.prompt_ids.tolist()
         self.full = len(self.known) + self.limit
+        self.look_at = self.limit if self.limit <= 128 else self.limit * 3 // 4
         self.generation.follow(self.known)
 
     @property
