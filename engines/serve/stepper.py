@@ -153,14 +153,16 @@ class Stepper:
         The best token of a greedy row is tried on its grammar first: a model that follows the format needs
         no mask then, and the mask would have left that token the best.
         """
+        scoring = 0.0
         if scored := [row for row in rows if row.prompt.options is not None]:
-            self._score(scored)
+            scoring = self._score(scored)
             rows = [row for row in rows if row.prompt.options is None]
             if not rows:
-                return 0.0
+                return scoring
         constrained = [i for i, row in enumerate(rows) if row.grammar is not None]
         masked = self._mask(rows, [i for i in constrained if rows[i].prompt.sampling.temperature > 0])
         tokens, seconds = self._draw(rows, masked)
+        seconds += scoring
         refused = [i for i in constrained if not self._accepts(rows[i], tokens[i])]
         greedy = [i for i in refused if rows[i].prompt.sampling.temperature == 0]
         if greedy:
@@ -176,10 +178,12 @@ class Stepper:
         self._hand_out(rows, tokens)
         return seconds
 
-    def _score(self, rows: list[Row]) -> None:
-        """Rows that stand at a fork of their options: read it and go to the next one."""
+    def _score(self, rows: list[Row]) -> float:
+        """Rows that stand at a fork of their options: read it and go on; returns the runtime's seconds."""
         slots = [row.slot or 0 for row in rows]
+        began = time.perf_counter()
         logits = self.runtime.logits(range(min(slots), max(slots) + 1))
+        seconds = time.perf_counter() - began
         for row, slot in zip(rows, slots, strict=True):
             try:
                 path = row.read_fork(logits[slot - min(slots)])
@@ -189,6 +193,7 @@ class Stepper:
             self.table.truncate(slot, row.go_to(path or ()))
             if path is None:
                 self.end(row, "stop")
+        return seconds
 
     def _hand_out(self, rows: list[Row], tokens: list[int]) -> None:
         now = time.monotonic()

@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 
+from engines.serve.runtime.ort import Drawn
 from engines.serve.sampler import draw
-from tests.unit.serve.fake_runtime import Drawn
 
 
 class ScriptedRuntime:
@@ -23,8 +23,9 @@ class ScriptedRuntime:
 
     def prefill(self, slots, tokens, starts):
         for slot, ids, start in zip(slots, tokens, starts.tolist(), strict=True):
-            self._cells[slot][start : start + len(ids)] = ids.tolist()
-            self._rows[slot] = self._logits(slot, start + len(ids))
+            end = start + len(ids)
+            self._cells[slot][start:end] = ids.tolist()
+            self._rows[slot] = self._logits(slot, end)
 
     def decode(self, tokens, positions):
         time.sleep(self.step_seconds)

@@ -27,15 +27,8 @@ def names(tools):
 
 
 def test_words_numbers_and_pairs_of_characters():
-    assert terms("searchKnowledge order_id A1001 boxes") == [
-        "search",
-        "knowledge",
-        "order",
-        "id",
-        "a",
-        "1001",
-        "boxe",
-    ]
+    assert terms("searchKnowledge order_id A1001") == ["search", "knowledge", "order", "id", "a", "1001"]
+    assert terms("orders boxes access bus") == ["order", "boxe", "access", "bus"]
     assert terms("搜索帮助 hi 查") == ["搜索", "索帮", "帮助", "hi", "查"]
 
 
