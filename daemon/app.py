@@ -78,6 +78,7 @@ class App:
                 max_rounds=settings.agent.max_rounds,
                 max_tokens=settings.agent.max_tokens,
                 system=settings.agent.system,
+                max_tools=settings.agent.max_tools,
             )
             consumer = Consumer(settings.kafka, Handler(agent, metrics, settings.kafka, settings.limits))
             catalog.on_change = partial(setattr, agent, "registry")

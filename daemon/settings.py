@@ -57,6 +57,9 @@ class AgentSettings(_Section):
     max_rounds: int = Field(default=6, ge=1, description="Tool rounds of one request at most.")
     max_tokens: int = Field(default=512, ge=1, description="Generated tokens when a request names no bound.")
     system: str | None = Field(default=None, description="System message of requests that bring none.")
+    max_tools: int = Field(
+        default=16, ge=1, description="Tools shown to the model; of more, those that fit the request best."
+    )
 
 
 class ToolSettings(_Section):

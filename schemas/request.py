@@ -95,8 +95,9 @@ class Request(Strict):
         "Left out: every server tool; empty: none.",
     )
     tool_choice: ToolChoice = "auto"
-    parallel_tool_calls: bool = Field(
-        default=True, description="Whether the model may make several calls in one turn."
+    parallel_tool_calls: bool | None = Field(
+        default=None,
+        description="Whether the model may make several calls in one turn. Left out: if it was trained to.",
     )
     response_format: ResponseFormat | None = None
     labels: list[str] | None = Field(

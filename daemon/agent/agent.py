@@ -39,13 +39,14 @@ class Agent:
         max_rounds: int = 6,
         max_tokens: int = 512,
         system: str | None = None,
+        max_tools: int = 16,
         tasks: Mapping[str, Task] | None = None,
         access: Access | None = None,
     ) -> None:
         self.registry = registry
         self._access = access or Access()
         self.model = model
-        self.tasks = tasks if tasks is not None else standard_tasks(system)
+        self.tasks = tasks if tasks is not None else standard_tasks(system, max_tools)
         self._chat = Chat(Speaker(machine, tokenizer), max_rounds, max_tokens)
         self._executor = executor or Executor()
 

@@ -8,7 +8,7 @@ from daemon.agent import conversation
 from daemon.agent.constraints import shape_of, value_of
 from daemon.agent.job import Job
 from daemon.agent.record import Record
-from daemon.agent.speaker import Speaker
+from daemon.agent.speaker import Said, Speaker
 from daemon.agent.toolset import Toolset
 from daemon.errors import TooManyRounds
 from daemon.tools.executor import Execution
@@ -16,7 +16,7 @@ from daemon.tools.journal import Decision
 from engines.tokenizer import Answer, Call
 from schemas.message import Message
 from schemas.reply import Intent
-from schemas.request import ResponseFormat
+from schemas.request import ChoiceFormat, RegexFormat, ResponseFormat
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -73,7 +73,7 @@ class Chat:
                 shape=shape,
             )
             if said.cut:
-                return Conclusion(Message(role="assistant", content=said.text), "length")
+                return _cut_short(said, tools, wanted, f"{job.key}/{round_}")
             if record.intent is None:
                 record.intent = _intent(said.output)
             if isinstance(said.output, Answer):
@@ -136,3 +136,17 @@ def _intent(output: Answer | list[Call]) -> Intent:
     if isinstance(output, Answer):
         return Intent(kind="answer")
     return Intent(kind="call_tool", tools=[call.name for call in output])
+
+
+def _cut_short(said: Said, tools: Toolset, wanted: ResponseFormat | None, key: str) -> Conclusion:
+    """What there is when the tokens ran out. Calls are executed by nobody here: a value may lack its end."""
+    if isinstance(said.output, list) and all(tools.tool(call.name) is None for call in said.output):
+        ids = [conversation.call_id(key, 0, index) for index in range(len(said.output))]
+        return Conclusion(conversation.call_message(said.output, ids), "length")
+    try:
+        value = None if isinstance(wanted, RegexFormat) else value_of(wanted, said.text)
+    except ValueError:
+        value = None
+    if isinstance(wanted, ChoiceFormat) and value not in wanted.choice:
+        value = None
+    return Conclusion(Message(role="assistant", content=said.text), "length", value)
