@@ -71,7 +71,7 @@ class Speaker:
         prompt = Prompt(
             token_ids=await self._render(messages, tools),
             max_tokens=max_tokens,
-            sampling=Sampling(wanted.temperature, wanted.top_k, wanted.top_p, wanted.seed),
+            sampling=Sampling(**wanted.model_dump()),
             grammar=self._constraints.grammar(tools, choice, shape),
             priority=job.priority,
             deadline=job.deadline,

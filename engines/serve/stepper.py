@@ -149,15 +149,17 @@ class Stepper:
         The best token of a greedy row is tried on its grammar first: a model that follows the format needs
         no mask then, and the mask would have left that token the best.
         """
+        scoring = 0.0
         for row in rows:
             if row.prompt.options is not None:
-                self._read_fork(row, row.prompt.options)
+                scoring += self._read_fork(row, row.prompt.options)
         rows = [row for row in rows if row.prompt.options is None]
         if not rows:
-            return 0.0
+            return scoring
         constrained = [i for i, row in enumerate(rows) if row.grammar is not None]
         masked = self._mask(rows, [i for i in constrained if rows[i].prompt.sampling.temperature > 0])
         tokens, seconds = self._draw(rows, masked)
+        seconds += scoring
         refused = [i for i in constrained if not self._accepts(rows[i], tokens[i])]
         greedy = [i for i in refused if rows[i].prompt.sampling.temperature == 0]
         if greedy:
@@ -173,25 +175,32 @@ class Stepper:
         self._hand_out(rows, tokens)
         return seconds
 
-    def _read_fork(self, row: Row, options: OptionTree) -> None:
-        """Note how likely each way is at the fork that the row stands at, and send it to the next one."""
+    def _read_fork(self, row: Row, options: OptionTree) -> float:
+        """Note how likely each way is at the fork that the row stands at, and send it to the next one.
+
+        Returns the runtime's seconds.
+        """
         assert row.logprobs is not None and row.slot is not None
+        seconds = 0.0
         if options.forks:
             fork = options.forks[row.forks_read]
+            began = time.perf_counter()
             scores = self.runtime.logits(range(row.slot, row.slot + 1))[0]
+            seconds = time.perf_counter() - began
             logprobs = log_softmax(scores[fork.tokens])
             if not np.isfinite(logprobs).all():
                 self._fail(row, GenerationFailed())
-                return
+                return seconds
             for under, logprob in zip(fork.under, logprobs.tolist(), strict=True):
                 row.logprobs[under] += logprob
             row.forks_read += 1
         if row.forks_read < len(options.forks):
             self.table.truncate(row.slot, row.go_to(options.forks[row.forks_read].path))
-            return
+            return seconds
         row.go_to(())
         self.table.truncate(row.slot, len(row.known))
         self.end(row, "stop")
+        return seconds
 
     def _hand_out(self, rows: list[Row], tokens: list[int]) -> None:
         now = time.monotonic()
