@@ -221,6 +221,7 @@ class World:
             seen=set(self.traffic.seen),
             letters=[dict(letter.headers)["correlation-id"].decode() for letter in letters],
             poisoned=self.poisoned,
+            expected=self.traffic.expected,
             declared=DECLARED,
             deaths=self._deaths,
             exactly_once=self._setting.delivery == "exactly-once",
