@@ -8,6 +8,7 @@ from engines.demo.dialogue import TOOLS, Author, Message
 from engines.demo.phrasing import LANGUAGES, SMALL_TALK, Phrasings, expand
 from engines.demo.tokens import Renderer, lexicon
 
+SHORT = 0.25  # share of the steps that train on short dialogues
 _SYSTEMS = (
     "You are a helpful assistant.",
     "You are the assistant of an online shop. Be brief.",
@@ -56,23 +57,23 @@ class Corpus:
     def tools(self, stage: float) -> list[Message]:
         """A few tools in any order at first (`stage` 0 to 1); in the end mostly all, as in tools.json."""
         chance = self.rng.random()
-        if stage > 0.6 and chance < 0.6:
+        if stage < SHORT:
+            return self.rng.sample(TOOLS, self.rng.randint(1, 3))
+        if chance < 0.65:
             return TOOLS
-        if stage > 0.6 and chance < 0.75:
-            return self.rng.sample(TOOLS, len(TOOLS))
-        return self.rng.sample(TOOLS, self.rng.randint(1, 3) if stage < 0.3 else self.rng.randint(0, 6))
+        return self.rng.sample(TOOLS, len(TOOLS) if chance < 0.8 else self.rng.randint(0, 6))
 
     def batches(self, steps: int, rows: int, group: int = 12) -> Iterator[Batch]:
         """`steps` batches; each `group` of them shares tools, and is sorted by length to save padding.
 
-        The first third are short: twice the `rows`, one turn each, so that copying is learned soon.
+        The first ones are short: twice the `rows`, one turn each, few tools.
         """
         for start in range(0, steps, group):
             stage = start / steps
             tools = self.tools(stage)
             names = [tool["function"]["name"] for tool in tools]
             system = self.rng.choice(_SYSTEMS) if self.rng.random() < 0.15 else None
-            several, size = (0.0, 2 * rows) if stage < 0.3 else (0.35, rows)
+            several, size = (0.0, 2 * rows) if stage < SHORT else (0.25, rows)
             count = size * min(group, steps - start)
             authors = (self.authors[row % len(self.authors)] for row in range(count))
             examples = [self.renderer.example(author.dialogue(names, several)) for author in authors]

@@ -58,7 +58,7 @@ def optimizers(model: Glm) -> list[torch.optim.Optimizer]:
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
-        Muon(matrices, lr=LEARNING_RATE, weight_decay=0.05),
+        Muon(matrices, lr=LEARNING_RATE, weight_decay=0.1),
         torch.optim.AdamW(others, lr=LEARNING_RATE, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
 
@@ -103,8 +103,8 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the Hugging Face checkpoint to write"
     )
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--rows", type=int, default=16, help="dialogues per step")
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--rows", type=int, default=24, help="dialogues per step")
     parser.add_argument("--layers", type=int, default=Config.num_hidden_layers)
     parser.add_argument("--vocab-size", type=int, default=Config.vocab_size)
     parser.add_argument("--seed", type=int, default=1)
