@@ -92,6 +92,12 @@ class TooManyRounds(AutoGLMError):
     code = ErrorCode.TOO_MANY_ROUNDS
 
 
+class ToolOutcomeUnknown(AutoGLMError):
+    """Nobody knows whether a tool had its effect; look it up where the tool acts before asking again."""
+
+    code = ErrorCode.TOOL_OUTCOME_UNKNOWN
+
+
 class PrerequisiteMissing(ConfigurationError):
     """Something this machine needs is missing."""
 

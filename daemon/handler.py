@@ -62,6 +62,7 @@ class Handler:
             priority=envelope.priority,
             attempt=record.attempt,
             emit=publish,
+            notes=record.notes,
             topic=record.topic,
             tenant=envelope.tenant,
             headers={"traceparent": envelope.traceparent} if envelope.traceparent else {},

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from daemon.errors import Cancelled, DeadlineExceeded
+from daemon.tools.context import ToolContext
+from daemon.tools.notes import NoNotes, Notes
 from schemas.reply import Delta
 from schemas.request import Request
 
@@ -21,7 +23,8 @@ class Job:
 
     `key` names the record, the same on every delivery and never the same for two records: side effects are
     recognized by it, for which the caller's own `id` is not unique enough. `topic` is where it was read,
-    `tenant` what the record's header says. `emit` takes the deltas of a streamed answer.
+    `tenant` what the record's header says. `emit` takes the deltas of a streamed answer, `notes` keep its
+    journal.
     """
 
     request: Request
@@ -33,6 +36,7 @@ class Job:
     attempt: int = 1
     emit: EmitDelta | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    notes: Notes = field(default_factory=NoNotes)
     topic: str = ""
     tenant: str | None = None
     _cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -48,6 +52,18 @@ class Job:
             raise Cancelled
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise DeadlineExceeded
+
+    def context(self) -> ToolContext:
+        """What tools learn about the job; each call adds its key."""
+        return ToolContext(
+            request_id=self.id,
+            user_id=self.request.user_id,
+            tenant=self.tenant,
+            topic=self.topic,
+            record=self.key,
+            deadline=self.deadline,
+            headers=self.headers,
+        )
 
     async def wait_for(self, work: Awaitable[T]) -> T:
         """`work`, unless the job is cancelled first: then `work` is cancelled and Cancelled raised."""

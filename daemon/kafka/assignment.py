@@ -8,6 +8,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from daemon.kafka.errors import LaneFenced
+from daemon.kafka.journal import JournalTopic
 from daemon.kafka.lane import Lane, Room
 from daemon.kafka.offsets import Mark, Progress
 from daemon.kafka.producer import may_pass
@@ -31,6 +32,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         self,
         consumer: AIOKafkaConsumer,
         publisher: Publisher,
+        journal: JournalTopic,
         room: Room,
         settings: KafkaSettings,
         fail: Callable[[BaseException], None],
@@ -38,6 +40,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         """`fail` ends the daemon: called with what no lane can recover from."""
         self._consumer = consumer
         self._publisher = publisher
+        self._journal = journal
         self._room = room
         self._settings = settings
         self._fail = fail
@@ -153,6 +156,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             self._room,
             publisher,
             progress,
+            await self._journal.open(partition),
             opening=opening + 1,
             fresh_from=end,
             on_room=lambda: self._resume(partition),

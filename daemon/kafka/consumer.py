@@ -10,6 +10,7 @@ from daemon.kafka.answers import Answers
 from daemon.kafka.assignment import Assignment
 from daemon.kafka.at_least_once import AtLeastOncePublisher
 from daemon.kafka.exactly_once import TransactionalPublisher
+from daemon.kafka.journal import JournalTopic
 from daemon.kafka.lane import Room
 from daemon.kafka.producer import close, new_producer, send, send_all
 from daemon.kafka.publisher import Publisher
@@ -64,7 +65,8 @@ class Consumer:
             Answers(settings, self._topics),
             asyncio.Semaphore(settings.max_in_flight),
         )
-        self._assignment = Assignment(self._consumer, publisher, room, settings, self._fail)
+        journal = JournalTopic(settings, self._topics)
+        self._assignment = Assignment(self._consumer, publisher, journal, room, settings, self._fail)
 
     async def start(self) -> None:
         """Verify or create topics, connect, join the group.

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiokafka import ConsumerRecord
@@ -12,6 +12,7 @@ from aiokafka import ConsumerRecord
 from daemon.kafka.answers import Answers
 from daemon.kafka.deltas import Deltas, Send
 from daemon.kafka.errors import HandlerFailed
+from daemon.kafka.journal import LaneJournal, RequestNotes
 from daemon.kafka.offsets import Mark, Progress
 from daemon.kafka.order import KeyOrder
 from daemon.kafka.publisher import LanePublisher
@@ -52,6 +53,7 @@ class Lane:
         room: Room,
         publisher: LanePublisher,
         progress: Progress,
+        journal: LaneJournal,
         *,
         opening: int,
         fresh_from: int,
@@ -62,6 +64,7 @@ class Lane:
         self._room = room
         self._publisher = publisher
         self._progress = progress
+        self._journal = journal
         self._opening = opening
         self._fresh_from = fresh_from
         self._on_room = on_room
@@ -71,6 +74,7 @@ class Lane:
         self._order = KeyOrder(unordered=room.settings.unordered)
         self._work: set[asyncio.Task[None]] = set()
         self._ready: deque[_Answered] = deque()
+        self._noted: deque[tuple[Sequence[Outgoing], asyncio.Future[None]]] = deque()
         self._publishing = False
         self.suspended = False
         self.ended = False
@@ -149,7 +153,7 @@ class Lane:
         )
 
     def _stir(self) -> None:
-        if self.ended or (not self._work and not self._ready and not self._publishing):
+        if self.ended or not (self._work or self._ready or self._noted or self._publishing):
             self._idle.set()
         else:
             self._idle.clear()
@@ -198,6 +202,7 @@ class Lane:
         outputs = await self._room.answers.refusal(record)
         if outputs is None:
             deltas = Deltas(record, self._room.answers, self._room.send)
+            record = replace(record, notes=RequestNotes(self._journal, record, self._note))
             try:
                 outputs = await self._room.handler(record, deltas)
             except Exception as error:
@@ -209,20 +214,33 @@ class Lane:
         self._order.done(record)
         self._stir()
 
+    def _note(self, records: Sequence[Outgoing]) -> "asyncio.Future[None]":
+        """Done when the records are written; never when the lane has ended."""
+        written = asyncio.get_running_loop().create_future()
+        self._noted.append((records, written))
+        self._stir()
+        return written
+
     async def _publish_ready(self) -> None:
         settings = self._room.settings
         while True:
-            while self._ready:
-                if self._work and len(self._ready) < settings.commit_max_records:
+            while self._ready or self._noted:
+                # Tools wait for their notes; replies may wait for company.
+                if self._work and not self._noted and len(self._ready) < settings.commit_max_records:
                     await asyncio.sleep(settings.commit_interval_seconds)
                 count = min(len(self._ready), settings.commit_max_records)
                 batch = [self._ready.popleft() for _ in range(count)]
                 self._publishing = True
+                noted, self._noted = self._noted, deque()
                 for answered in batch:
                     self._progress.finish(answered.offset)
-                records = [record for answered in batch for record in answered.records]
+                records = [record for notes, _ in noted for record in notes]
+                records += [record for answered in batch for record in answered.records]
                 await self._publish(records, self._progress.mark(self._opening))
                 self._publishing = False
+                for _, written in noted:
+                    if not written.done():  # cancelled with the request that waited
+                        written.set_result(None)
                 for failure in (answered.failure for answered in batch if answered.failure):
                     raise failure
                 self._take()
@@ -231,7 +249,9 @@ class Lane:
 
     async def _publish(self, records: Sequence[Outgoing], mark: Mark) -> None:
         async with self.publishing:
-            await self._publisher.publish(records, mark)
+            # Only what is committed already: without transactions a tombstone might outrun its offset.
+            removals = self._journal.removals(self.committed.offset) if self.committed else []
+            await self._publisher.publish([*records, *removals], mark)
             self.committed = mark
 
     async def _guard(self, run: Callable[..., Coroutine[Any, Any, None]], *arguments: Incoming) -> None:

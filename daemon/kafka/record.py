@@ -4,6 +4,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from daemon.tools.notes import NoNotes, Notes
+
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
@@ -12,7 +14,7 @@ class Incoming:
     """A request record. `timestamp` is the broker's, in milliseconds since 1970.
 
     `attempt` starts at 1 and grows with every delivery that may repeat an earlier one. `received`: when it
-    came to this process, in seconds of `time.monotonic`.
+    came to this process, in seconds of `time.monotonic`. `notes` keep what its next delivery must know.
     """
 
     topic: str
@@ -24,6 +26,7 @@ class Incoming:
     timestamp: int
     attempt: int = 1
     received: float = field(default_factory=time.monotonic, compare=False)
+    notes: Notes = field(default_factory=NoNotes, compare=False, repr=False)
 
     @property
     def address(self) -> str:
@@ -33,11 +36,11 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A record to write. Without `partition` the key decides."""
+    """A record to write. Without `partition` the key decides; without `value` it removes the key."""
 
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: Headers = ()
     partition: int | None = None
 

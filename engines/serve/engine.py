@@ -24,6 +24,7 @@ from engines.errors import (
     PromptTooLong,
 )
 from engines.manifest import Manifest
+from engines.serve.closing import Closing
 from engines.serve.costs import StepCosts
 from engines.serve.generation import Generation, notify
 from engines.serve.history import History
@@ -62,7 +63,8 @@ class Engine:
         self._manifest: Manifest | None = None
         self.tokenizer: Tokenizer | None = None
         self._eos = frozenset(eos_token_ids)
-        self._stepper = Stepper(runtime, self._rows_at_once, costs or StepCosts(), self._forget)
+        closing = Closing(compiler.bytes_of, runtime.vocab_size) if compiler else None
+        self._stepper = Stepper(runtime, self._rows_at_once, costs or StepCosts(), self._forget, closing)
         self._numbers = count()
         self._condition = threading.Condition()
         self._arrived: deque[Row] = deque()

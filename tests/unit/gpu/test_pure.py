@@ -184,7 +184,7 @@ def test_the_watchdog_waits_until_done_or_late():
         ("cuEventQuery failed: an illegal memory access was encountered", GpuFailed),
         ("cuCtxSynchronize failed: CUDA_ERROR_ILLEGAL_ADDRESS", GpuFailed),
         ("cuMemAlloc failed: out of memory", EngineTooLarge),
-        ("cuInit failed: no device", GpuLost),
+        ("cuInit failed: no CUDA-capable device is detected", GpuLost),
         ("cuEventQuery failed: unknown error", GpuLost),
         ("", GpuFailed),
     ],
