@@ -49,6 +49,7 @@ class EngineSettings(_Section):
     path: Path | None = Field(default=None, description="Engine folder; left out: the bundled model.")
     slots: int = Field(default=64, ge=1, description="Rows decoded together, and conversations kept warm.")
     capacity: int | None = Field(default=None, ge=16, description="Tokens per slot; left out: the model's.")
+    device: str | None = Field(default=None, description="Of a TensorRT engine: the GPU's index or UUID.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; left out: one per core.")
 
 

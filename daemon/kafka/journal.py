@@ -111,9 +111,11 @@ class JournalTopic:
         """Reads the partition's notes to their end.
 
         Call it when no former owner can write any more. Waits for transactions that other partitions' owners
-        left open: what they hold back may be ours. Raises aiokafka's KafkaError.
+        left open: what they hold back may be ours. Raises JournalUnfit or aiokafka's
+        KafkaError.
         """
         topic = self._settings.journal_topic
+        await self._topics.prepare_journal(partition.partition + 1)
         found = await self._topics.find(topic)
         limit = (found.max_bytes if found else self._settings.max_record_bytes) - _OVERHEAD_BYTES
         notes = await self._read(TopicPartition(topic, partition.partition), partition)

@@ -1,13 +1,14 @@
 """Topics: created or verified at the start, and looked up before a reply is sent to one."""
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import InvalidPartitionsError, KafkaError, TopicAlreadyExistsError, for_code
 
 from daemon.kafka.errors import JournalUnfit, TopicMissing
 from daemon.kafka.producer import may_pass
@@ -44,6 +45,8 @@ class Topics:
         self._partitions: dict[str, int] = {}
         self._limits: dict[str, int] = {}
         self._refreshed = -_RECHECK_SECONDS
+        self._preparing = asyncio.Lock()
+        self._journal_fits = False
 
     async def start(self) -> None:
         """Creates or verifies what the settings name.
@@ -66,7 +69,9 @@ class Topics:
             await self._create(missing, settings.partitions, {})
             await self._refresh()
         # A request's notes lie in the journal's partition of the same number.
-        await self._prepare(journal, max(self._partitions.get(name, 0) for name in settings.request_topics))
+        # Those that were just created may not be listed yet.
+        counts = [self._partitions.get(name, settings.partitions) for name in settings.request_topics]
+        await self.prepare_journal(max(counts))
 
     async def stop(self) -> None:
         await self._admin.close()
@@ -92,15 +97,29 @@ class Topics:
         self._partitions = {topic["topic"]: len(topic["partitions"]) for topic in listed}
         self._refreshed = time.monotonic()
 
-    async def _prepare(self, journal: str, partitions: int) -> None:
-        if journal not in self._partitions:
-            await self._create([journal], partitions, _JOURNAL)
-            await self._refresh()
-        elif (there := self._partitions[journal]) < partitions:
-            if not self._settings.create_topics:
-                raise JournalUnfit(f"{journal} has {there} partitions, it needs {partitions}; add some.")
+    async def prepare_journal(self, partitions: int) -> None:
+        """Creates the journal's topic or adds what it lacks to that many partitions. Raises JournalUnfit."""
+        journal = self._settings.journal_topic
+        async with self._preparing:
+            there = self._partitions.get(journal, 0)
+            if there >= partitions and self._journal_fits:
+                return
+            if not there:
+                await self._create([journal], partitions, _JOURNAL)
+            elif there < partitions:
+                await self._grow(journal, there, partitions)
+            # The brokers' own answer may lag behind.
+            self._partitions[journal] = max(there, partitions)
+            await self._check_policy(journal)
+            self._journal_fits = True
+
+    async def _grow(self, journal: str, there: int, partitions: int) -> None:
+        if not self._settings.create_topics:
+            raise JournalUnfit(f"{journal} has {there} partitions, it needs {partitions}; add some.")
+        with contextlib.suppress(InvalidPartitionsError):  # another daemon was faster
             await self._admin.create_partitions({journal: NewPartitions(total_count=partitions)})
-            self._partitions[journal] = partitions  # the brokers' own answer lags behind
+
+    async def _check_policy(self, journal: str) -> None:
         policy = await self._config(journal, _CLEANUP)
         if policy is not None and "compact" not in policy:
             raise JournalUnfit(f"{journal} has {_CLEANUP} = {policy}; set it to compact.")

@@ -8,7 +8,7 @@ from typing import Literal
 from tests.faults.history import Asked, History, Told
 
 Kind = Literal[
-    "lost", "duplicated", "invented", "order", "aborted", "attempt", "tool", "dead letter", "death"
+    "lost", "duplicated", "invented", "status", "order", "aborted", "attempt", "tool", "dead letter", "death"
 ]
 
 Call = tuple[str, str]
@@ -28,7 +28,9 @@ def check(history: History) -> list[Violation]:
 
 
 def _answers(history: History) -> Iterator[Violation]:
-    """One terminal reply per request record; with at-least-once, more only if they carry the same id."""
+    """One terminal reply per request record; with at-least-once, more only if they carry the same id. And
+    the right one: a daemon that answers `error` to everything would keep all other promises.
+    """
     asked = Counter(asked.correlation for asked in history.asked)
     told: dict[str, list[Told]] = defaultdict(list)
     for reply in history.told:
@@ -42,6 +44,10 @@ def _answers(history: History) -> Iterator[Violation]:
             yield Violation("duplicated", f"{correlation}: {count} requests, {answers} replies")
         elif history.exactly_once and len({reply.reply_id for reply in replies}) < answers:
             yield Violation("duplicated", f"{correlation}: two replies have one reply id")
+    for reply in history.told:
+        due = history.expected.get(reply.correlation, reply.status)
+        if reply.status != due:
+            yield Violation("status", f"{reply.correlation}: {reply.status} where {due} was due")
     for correlation in sorted(told.keys() - asked.keys()):
         yield Violation("invented", f"{correlation}: a reply to nothing")
 

@@ -68,8 +68,9 @@ class Ran:
 class History:
     """`seen`: places of terminal records that a reader met under read_committed while all this happened.
 
-    `declared`: the tools. `deaths`: daemons that ended though nobody asked them to, or with a wrong status.
-    `letters`: correlations on the dead-letter topic; `poisoned`: those that belong there.
+    `expected`: status of the reply, by correlation. `declared`: the tools. `deaths`: daemons that ended
+    though nobody asked them to, or with a wrong status. `letters`: correlations on the dead-letter topic;
+    `poisoned`: those that belong there.
     """
 
     asked: list[Asked] = field(default_factory=list)
@@ -77,6 +78,7 @@ class History:
     streamed: list[Streamed] = field(default_factory=list)
     ran: list[Ran] = field(default_factory=list)
     seen: set[Place] = field(default_factory=set)
+    expected: dict[str, str] = field(default_factory=dict)
     letters: list[str] = field(default_factory=list)
     poisoned: list[str] = field(default_factory=list)
     declared: dict[str, Declared] = field(default_factory=dict)

@@ -71,6 +71,13 @@ def test_at_least_once_loses_nothing_either(sound):
     assert "lost" in kinds(sound)
 
 
+def test_a_reply_of_another_status(sound):
+    sound.expected = {"a": "ok", "poison": "rejected"}
+    assert kinds(sound) == []
+    sound.told[0] = replace(sound.told[0], status="error")
+    assert kinds(sound) == ["status"]
+
+
 def test_a_reply_to_nothing(sound):
     sound.told.append(Told((0, 30), None, "z", "requests/0/30/0", "ok"))
     assert kinds(sound) == ["invented"]

@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from tests.faults.history import Asked, Place, Report, Streamed, Told
 
 Value = dict[str, Any]
+UNKNOWN = ["no_such_tool"]
 TOOLS = ("look", "book", "pack", "act_and_fail")
 
 
@@ -34,7 +35,7 @@ def any_request(rng: random.Random) -> Value:
     dice = rng.random()
     if dice < 0.55:
         return call(rng.choice(TOOLS), stream=rng.random() < 0.3)
-    return chat(rng) if dice < 0.9 else {"query": "go", "tools": ["no_such_tool"]}
+    return chat(rng) if dice < 0.9 else {"query": "go", "tools": UNKNOWN}
 
 
 class Traffic:
@@ -44,6 +45,7 @@ class Traffic:
         self.address, self.name, self.partitions = address, name, partitions
         self.requests, self.replies = f"{name}.requests", f"{name}.replies"
         self.sent: list[str] = []
+        self.expected: dict[str, str] = {}
         self.answered: Counter[str] = Counter()
         self.answered_at: dict[str, float] = {}
         self.seen: set[Place] = set()
@@ -77,6 +79,8 @@ class Traffic:
             name = f"{self.name}-{len(self.sent)}"
             key = keys[index % len(keys)]
             body = json.dumps({"id": name, **value}).encode() if isinstance(value, dict) else value
+            good = isinstance(value, dict) and value["tools"] != UNKNOWN
+            self.expected[name] = "ok" if good else "rejected"
             futures.append(await self._write(name, key, body))
             self.sent.append(name)
             names.append(name)

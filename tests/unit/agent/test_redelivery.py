@@ -30,10 +30,10 @@ def job(notes, **more):
 
 
 async def test_a_redelivered_request_goes_on_where_it_acted(start, booked):
-    world, asked = World(), []
+    world, asked = World(), set()
 
     def script(prompt):
-        asked.append(prompt)
+        asked.add(prompt)
         return says(BOOK, "\nBooked.<|user|>")(prompt)
 
     dying = Process(world, crash_at=2, flushed=True)
