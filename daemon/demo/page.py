@@ -13,7 +13,7 @@ from schemas.reply import Reply
 
 def scene(console: Console, who: str, text: str, reply: Reply) -> None:
     """Print who asked what, what the model decided and did, and what it said."""
-    console.print(f"[bold]{escape(who)}[/bold] asks: [bold cyan]{escape(text)}[/bold cyan]")
+    console.print(f"[bold]{escape(who)}[/bold] asks: [bold cyan]{escape(text)}[/bold cyan]", soft_wrap=True)
     if reply.intent:
         decision = "call " + ", ".join(reply.intent.tools) if reply.intent.tools else "answer"
         _line(console, "intent", decision)
@@ -53,12 +53,8 @@ def summary(console: Console, replies: list[Reply], seconds: float) -> None:
     )
 
 
-def _line(console: Console, name: str, text: str, style: str = "") -> None:
-    console.print(
-        f"  [dim]{name:<8}[/dim] [{style}]{escape(text)}[/{style}]"
-        if style
-        else f"  [dim]{name:<8}[/dim] {escape(text)}"
-    )
+def _line(console: Console, name: str, text: str, style: str = "default") -> None:
+    console.print(f"  [dim]{name:<8}[/dim] [{style}]{escape(text)}[/{style}]", soft_wrap=True)
 
 
 def _json(value: Any) -> str:

@@ -33,7 +33,7 @@ SCENES = (
     ("Li", "payment 服务现在正常吗？"),
     ("Tom", "Open an urgent ticket for user U1024 about a broken screen"),
     ("Wang", "用户 U1031 付款 5000 元的风险高吗"),
-    ("Ana", "How do I reset my password?"),
+    ("Ana", "Search the help articles for: how to reset my password"),
     ("Eve", "What is the status of order ZZ99?"),
     ("Li", "给我写一首关于春天的诗"),
     ("Wang", "取消工单 T501"),
