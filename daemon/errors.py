@@ -92,6 +92,13 @@ class TooManyRounds(AutoGLMError):
     code = ErrorCode.TOO_MANY_ROUNDS
 
 
+class RetriesExhausted(AutoGLMError):
+    """The request failed several times for a reason that may pass; send it again later."""
+
+    code = ErrorCode.RETRIES_EXHAUSTED
+    retryable = True
+
+
 class PrerequisiteMissing(ConfigurationError):
     """Something this machine needs is missing."""
 

@@ -7,15 +7,16 @@ from pydantic import ValidationError
 
 from daemon.agent.agent import Agent
 from daemon.agent.job import Job
-from daemon.errors import InvalidJson, InvalidRequest, PayloadTooLarge
+from daemon.errors import InvalidJson, InvalidRequest, PayloadTooLarge, RetriesExhausted
+from daemon.kafka.backoff import backoff_seconds
 from daemon.kafka.deadletter import dead_letter
 from daemon.kafka.envelope import Envelope
-from daemon.kafka.record import Emit, Incoming, Outgoing
+from daemon.kafka.record import Emit, Incoming, Outgoing, Postponed
 from daemon.kafka.replies import refusal, reply_record, request_id
 from daemon.kafka.settings import KafkaSettings
 from daemon.ops.metrics import Metrics
 from daemon.settings import LimitSettings
-from schemas.errors import AutoGLMError
+from schemas.errors import AutoGLMError, ErrorBody, ErrorCode
 from schemas.reply import Delta, Reply
 from schemas.request import Request
 
@@ -33,7 +34,9 @@ class Handler:
         self._kafka, self._limits = kafka, limits
 
     async def __call__(self, record: Incoming, emit: Emit) -> list[Outgoing]:
-        """The records that end this request: its reply, and a dead letter when it could not be decoded."""
+        """The records that end this request: its reply, and a dead letter when it could not be decoded or
+        all tries failed. Raises Postponed when another try may help.
+        """
         with self._metrics.in_flight.track_inprogress():
             envelope = Envelope.of(record)
             letters: list[Outgoing] = []
@@ -43,10 +46,39 @@ class Handler:
                 reply = refusal(record, envelope, error)
                 letters.append(self._letter(record, error))
             else:
-                reply = await self._agent.run(self._job(record, envelope, request, emit))
+                job = self._job(record, envelope, request, emit)
+                reply = await self._agent.run(job)
+                if reply.error and reply.error.retryable and _may_start_over(reply, job):
+                    exhausted = self._try_again(record, reply.error)
+                    reply = reply.model_copy(update={"status": "error", "error": exhausted.body()})
+                    letters.append(self._letter(record, exhausted))
             self._metrics.count(reply)
             _log(reply, record)
             return [self._outgoing(record, envelope, reply), *letters]
+
+    def _try_again(self, record: Incoming, error: ErrorBody) -> RetriesExhausted:
+        """Raises Postponed as long as there are tries left."""
+        kafka = self._kafka
+        if record.tries > kafka.max_retries:
+            return RetriesExhausted(
+                f"Failed {record.tries} times, last with {error.code.value}: {error.message}",
+                retry_after_seconds=error.retry_after_seconds,
+            )
+        seconds = backoff_seconds(
+            record.tries,
+            kafka.retry_backoff_seconds,
+            kafka.retry_backoff_max_seconds,
+            error.retry_after_seconds,
+        )
+        log.warning(
+            "request_postponed",
+            record=record.address,
+            tries=record.tries,
+            seconds=round(seconds, 3),
+            code=error.code.value,
+            error=error.message,
+        )
+        raise Postponed(seconds)
 
     def _job(self, record: Incoming, envelope: Envelope, request: Request, emit: Emit) -> Job:
         async def publish(delta: Delta) -> None:
@@ -64,6 +96,7 @@ class Handler:
             emit=publish,
             topic=record.topic,
             tenant=envelope.tenant,
+            cancelled=record.cancelled,
             headers={"traceparent": envelope.traceparent} if envelope.traceparent else {},
         )
 
@@ -75,6 +108,14 @@ class Handler:
         return dead_letter(
             record, self._kafka.dead_letter_topic, error, max_bytes=self._kafka.max_record_bytes
         )
+
+
+def _may_start_over(reply: Reply, job: Job) -> bool:
+    """Nothing of this try was seen outside. An engine that has failed ends the process, and the request then
+    belongs to another: that is a new attempt, told apart by its number.
+    """
+    failed = reply.error is not None and reply.error.code is ErrorCode.ENGINE_FAILED
+    return failed or not (reply.tools or job.streamed)
 
 
 def decode(value: bytes, limit_bytes: int) -> Request:

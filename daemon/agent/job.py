@@ -35,16 +35,21 @@ class Job:
     headers: Mapping[str, str] = field(default_factory=dict)
     topic: str = ""
     tenant: str | None = None
-    _cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     _deltas: int = 0
+
+    @property
+    def streamed(self) -> int:
+        """Deltas published so far."""
+        return self._deltas
 
     def cancel(self) -> None:
         """End the job with status `cancelled`, from the event loop's thread. Harmless when it has ended."""
-        self._cancelled.set()
+        self.cancelled.set()
 
     def check(self) -> None:
         """Raises Cancelled or DeadlineExceeded when there is no point in going on."""
-        if self._cancelled.is_set():
+        if self.cancelled.is_set():
             raise Cancelled
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise DeadlineExceeded
@@ -52,7 +57,7 @@ class Job:
     async def wait_for(self, work: Awaitable[T]) -> T:
         """`work`, unless the job is cancelled first: then `work` is cancelled and Cancelled raised."""
         task = asyncio.ensure_future(work)
-        cancelled = asyncio.ensure_future(self._cancelled.wait())
+        cancelled = asyncio.ensure_future(self.cancelled.wait())
         try:
             await asyncio.wait({task, cancelled}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():

@@ -8,11 +8,13 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from daemon.kafka.errors import LaneFenced
-from daemon.kafka.lane import Lane, Room
+from daemon.kafka.lane import Lane
 from daemon.kafka.offsets import Mark, Progress
 from daemon.kafka.producer import may_pass
 from daemon.kafka.publisher import LanePublisher, Publisher
+from daemon.kafka.room import Room
 from daemon.kafka.settings import KafkaSettings
+from daemon.kafka.suspects import Suspects
 
 _RETRY_SECONDS = 1.0
 _LOOKS = 20
@@ -148,13 +150,13 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         if mark is not None and not begin <= mark.offset <= end:
             log.warning("offset_out_of_range", partition=_name(partition), offset=mark.offset, used=begin)
             mark = None
-        progress, opening = Progress.restore(mark or Mark(begin))
+        mark = mark or Mark(begin)
+        progress, counts = Progress.restore(mark)
         return Lane(
             self._room,
             publisher,
             progress,
-            opening=opening + 1,
-            fresh_from=end,
+            suspects=Suspects(mark, counts, end, self._settings),
             on_room=lambda: self._resume(partition),
             on_end=lambda error: self._ended(partition, error),
         )

@@ -9,12 +9,14 @@ from aiokafka import AIOKafkaConsumer
 from daemon.kafka.answers import Answers
 from daemon.kafka.assignment import Assignment
 from daemon.kafka.at_least_once import AtLeastOncePublisher
+from daemon.kafka.cancellations import Cancellations
 from daemon.kafka.exactly_once import TransactionalPublisher
-from daemon.kafka.lane import Room
 from daemon.kafka.producer import close, new_producer, send, send_all
 from daemon.kafka.publisher import Publisher
 from daemon.kafka.record import Handler, Outgoing
+from daemon.kafka.room import Room
 from daemon.kafka.settings import KafkaSettings
+from daemon.kafka.slots import Slots
 from daemon.kafka.topics import Topics
 
 log = structlog.get_logger(__name__)
@@ -57,12 +59,14 @@ class Consumer:
             if settings.delivery == "exactly-once"
             else AtLeastOncePublisher(self._producer, self._consumer.commit)
         )
+        self._cancellations = Cancellations(settings.cancel_keep_seconds)
         room = Room(
             settings,
             handler,
             self._send,
             Answers(settings, self._topics),
-            asyncio.Semaphore(settings.max_in_flight),
+            Slots(settings.max_in_flight),
+            self._cancellations,
         )
         self._assignment = Assignment(self._consumer, publisher, room, settings, self._fail)
 
