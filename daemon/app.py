@@ -26,6 +26,7 @@ from daemon.tools.audit import Audit
 from daemon.tools.catalog import Catalog
 from daemon.tools.executor import Executor
 from daemon.tools.loading import load_tools
+from engines.errors import GpuFailed
 from engines.serve.engine import Engine
 from schemas.event import ToolAudit
 
@@ -44,7 +45,8 @@ class App:
         self._reload = asyncio.Event()
 
     async def run(self) -> int:
-        """Serve until a signal or a failure. Returns the exit status: 0 after a signal, 1 after a failure.
+        """Serve until a signal or a failure. Returns the exit status: 0 after a signal, 74 when the GPU
+        failed, 1 after any other failure.
 
         Raises AutoGLMError when something is wrong before serving began.
         """
@@ -76,6 +78,7 @@ class App:
                 max_rounds=settings.agent.max_rounds,
                 max_tokens=settings.agent.max_tokens,
                 system=settings.agent.system,
+                max_tools=settings.agent.max_tools,
             )
             consumer = Consumer(settings.kafka, Handler(agent, metrics, settings.kafka, settings.limits))
             catalog.on_change = partial(setattr, agent, "registry")
@@ -129,7 +132,7 @@ class App:
             await consumer.stop()
             await health.stop()
         log.info("stopped")
-        return 1 if failure else 0
+        return _exit_code(failure)
 
     async def _until_stopped(self, *work: Coroutine[Any, Any, None]) -> BaseException | None:
         """Run everything side by side until a signal comes or one of them ends, which is a failure."""
@@ -178,7 +181,9 @@ class App:
 
     def _load(self, folder: Path) -> Engine:
         wanted = self._settings.engine
-        engine = Engine.load(folder, slots=wanted.slots, capacity=wanted.capacity, threads=wanted.threads)
+        engine = Engine.load(
+            folder, slots=wanted.slots, capacity=wanted.capacity, threads=wanted.threads, device=wanted.device
+        )
         engine.start()
         return engine
 
@@ -194,6 +199,14 @@ async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
         await asyncio.wait_for(work, seconds)
     except Exception as error:
         log.error("audit_incomplete", error=repr(error))
+
+
+def _exit_code(failure: BaseException | None) -> int:
+    """What systemd and the operator see; the engine wraps the GPU's error in its own."""
+    if failure is None:
+        return 0
+    gpu = next((error for error in (failure, failure.__cause__) if isinstance(error, GpuFailed)), None)
+    return gpu.exit_code if gpu else 1
 
 
 async def _raise_when(engine: Engine) -> None:

@@ -99,6 +99,12 @@ class RetriesExhausted(AutoGLMError):
     retryable = True
 
 
+class ToolOutcomeUnknown(AutoGLMError):
+    """Nobody knows whether a tool had its effect; look it up where the tool acts before asking again."""
+
+    code = ErrorCode.TOOL_OUTCOME_UNKNOWN
+
+
 class PrerequisiteMissing(ConfigurationError):
     """Something this machine needs is missing."""
 

@@ -16,7 +16,7 @@ from daemon.kafka.replies import refusal, reply_record, request_id
 from daemon.kafka.settings import KafkaSettings
 from daemon.ops.metrics import Metrics
 from daemon.settings import LimitSettings
-from schemas.errors import AutoGLMError, ErrorBody, ErrorCode
+from schemas.errors import AutoGLMError
 from schemas.reply import Delta, Reply
 from schemas.request import Request
 
@@ -47,23 +47,24 @@ class Handler:
                 letters.append(self._letter(record, error))
             else:
                 job = self._job(record, envelope, request, emit)
-                reply = await self._agent.run(job)
-                if reply.error and reply.error.retryable and _may_start_over(reply, job):
-                    exhausted = self._try_again(record, reply.error)
+                try:
+                    reply = await self._agent.run(job)
+                except AutoGLMError as error:
+                    raise self._postponed(record, error) from error
+                if reply.error and reply.error.retryable and record.tries > 1:
+                    exhausted = RetriesExhausted(
+                        f"Failed {record.tries} times, last with {reply.error.code.value}: "
+                        f"{reply.error.message}",
+                        retry_after_seconds=reply.error.retry_after_seconds,
+                    )
                     reply = reply.model_copy(update={"status": "error", "error": exhausted.body()})
                     letters.append(self._letter(record, exhausted))
             self._metrics.count(reply)
             _log(reply, record)
             return [self._outgoing(record, envelope, reply), *letters]
 
-    def _try_again(self, record: Incoming, error: ErrorBody) -> RetriesExhausted:
-        """Raises Postponed as long as there are tries left."""
+    def _postponed(self, record: Incoming, error: AutoGLMError) -> Postponed:
         kafka = self._kafka
-        if record.tries > kafka.max_retries:
-            return RetriesExhausted(
-                f"Failed {record.tries} times, last with {error.code.value}: {error.message}",
-                retry_after_seconds=error.retry_after_seconds,
-            )
         seconds = backoff_seconds(
             record.tries,
             kafka.retry_backoff_seconds,
@@ -76,9 +77,9 @@ class Handler:
             tries=record.tries,
             seconds=round(seconds, 3),
             code=error.code.value,
-            error=error.message,
+            error=str(error),
         )
-        raise Postponed(seconds)
+        return Postponed(seconds)
 
     def _job(self, record: Incoming, envelope: Envelope, request: Request, emit: Emit) -> Job:
         async def publish(delta: Delta) -> None:
@@ -94,9 +95,11 @@ class Handler:
             priority=envelope.priority,
             attempt=record.attempt,
             emit=publish,
+            notes=record.notes,
             topic=record.topic,
             tenant=envelope.tenant,
             cancelled=record.cancelled,
+            last_try=record.tries > self._kafka.max_retries,
             headers={"traceparent": envelope.traceparent} if envelope.traceparent else {},
         )
 
@@ -108,14 +111,6 @@ class Handler:
         return dead_letter(
             record, self._kafka.dead_letter_topic, error, max_bytes=self._kafka.max_record_bytes
         )
-
-
-def _may_start_over(reply: Reply, job: Job) -> bool:
-    """Nothing of this try was seen outside. An engine that has failed ends the process, and the request then
-    belongs to another: that is a new attempt, told apart by its number.
-    """
-    failed = reply.error is not None and reply.error.code is ErrorCode.ENGINE_FAILED
-    return failed or not (reply.tools or job.streamed)
 
 
 def decode(value: bytes, limit_bytes: int) -> Request:

@@ -49,6 +49,7 @@ class EngineSettings(_Section):
     path: Path | None = Field(default=None, description="Engine folder; left out: the bundled model.")
     slots: int = Field(default=64, ge=1, description="Rows decoded together, and conversations kept warm.")
     capacity: int | None = Field(default=None, ge=16, description="Tokens per slot; left out: the model's.")
+    device: str | None = Field(default=None, description="Of a TensorRT engine: the GPU's index or UUID.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; left out: one per core.")
 
 
@@ -56,6 +57,9 @@ class AgentSettings(_Section):
     max_rounds: int = Field(default=6, ge=1, description="Tool rounds of one request at most.")
     max_tokens: int = Field(default=512, ge=1, description="Generated tokens when a request names no bound.")
     system: str | None = Field(default=None, description="System message of requests that bring none.")
+    max_tools: int = Field(
+        default=16, ge=1, description="Tools shown to the model; of more, those that fit the request best."
+    )
 
 
 class ToolSettings(_Section):

@@ -9,7 +9,7 @@ from schemas.message import Message
 from schemas.strict import Strict
 
 Status = Literal["ok", "error", "rejected", "expired", "cancelled"]
-Outcome = Literal["ok", "error", "timeout", "unknown", "compensated"]
+Outcome = Literal["ok", "error", "timeout", "unknown", "compensated", "compensation_failed"]
 
 
 class Usage(Strict):
@@ -38,7 +38,12 @@ class ToolReport(Strict):
     arguments: dict[str, Any]
     result: Any = None
     duration_ms: float
-    outcome: Outcome
+    outcome: Outcome = Field(
+        description="`ok` of a failed request: the effect stands. `unknown`: it may have taken place. "
+        "`compensated`: it was undone. `compensation_failed`: it stands though it should have been undone."
+    )
+    reused: bool = Field(default=False, description="Executed for an earlier delivery, not again for this.")
+    detail: str | None = Field(default=None, description="Why a compensation failed.")
 
 
 class Intent(Strict):

@@ -17,6 +17,12 @@ class Sampling(Strict):
     top_p: float = Field(
         default=1.0, gt=0.0, le=1.0, description="Keep the likeliest tokens up to this mass."
     )
+    min_p: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Keep tokens at least this likely, relative to the best."
+    )
+    repetition_penalty: float = Field(
+        default=1.0, ge=0.5, le=2.0, description="Above 1, tokens of the context become less likely."
+    )
     seed: int | None = Field(default=None, ge=0, lt=2**63, description="Same seed, same tokens.")
 
 
@@ -89,8 +95,9 @@ class Request(Strict):
         "Left out: every server tool; empty: none.",
     )
     tool_choice: ToolChoice = "auto"
-    parallel_tool_calls: bool = Field(
-        default=True, description="Whether the model may make several calls in one turn."
+    parallel_tool_calls: bool | None = Field(
+        default=None,
+        description="Whether the model may make several calls in one turn. Left out: if it was trained to.",
     )
     response_format: ResponseFormat | None = None
     labels: list[str] | None = Field(

@@ -12,7 +12,9 @@ from daemon.agent.tasks import Task, standard_tasks
 from daemon.errors import InvalidRequest, UnknownModel, UnknownTask, status_of
 from daemon.tools.access import Access, Caller
 from daemon.tools.executor import Executor
+from daemon.tools.journal import Failure, Journal
 from daemon.tools.registry import Registry
+from daemon.tools.saga import Saga
 from engines.tokenizer import Tokenizer
 from schemas.errors import AutoGLMError
 from schemas.reply import Reply, Status
@@ -37,39 +39,52 @@ class Agent:
         max_rounds: int = 6,
         max_tokens: int = 512,
         system: str | None = None,
+        max_tools: int = 16,
         tasks: Mapping[str, Task] | None = None,
         access: Access | None = None,
     ) -> None:
         self.registry = registry
         self._access = access or Access()
         self.model = model
-        self.tasks = tasks if tasks is not None else standard_tasks(system)
-        self._chat = Chat(Speaker(machine, tokenizer), executor or Executor(), max_rounds, max_tokens)
+        self.tasks = tasks if tasks is not None else standard_tasks(system, max_tools)
+        self._chat = Chat(Speaker(machine, tokenizer), max_rounds, max_tokens)
+        self._executor = executor or Executor()
 
     async def run(self, job: Job) -> Reply:
-        """The terminal reply, also for failures, expiry and `job.cancel()`.
+        """The terminal reply, also for failures, expiry and `job.cancel()`: then what tools did is undone.
 
-        Raises only when the awaiting task itself is cancelled: then the generation is cancelled as well.
+        Raises the AutoGLMError that ended it when the job may start over, as long as it is not its last try.
+        Else raises only when the awaiting task itself is cancelled: then the generation is cancelled as well,
+        and what tools did is left to the job's next delivery.
         """
         # The tools that there are now, whatever is reloaded meanwhile.
         with self.registry.lease() as registry:
-            caller = Caller(job.topic, job.tenant, job.request.user_id)
-            return await self._run(job, self._access.view(registry, caller))
+            # What was done may be undone whoever may call the tool now.
+            find = {tool.name: tool for tool in registry}.get
+            saga = Saga(self._executor, Journal(job.key, job.notes, job.attempt), find)
+            record = Record(job, saga)
+            failure = saga.failure
+            if failure is None:
+                try:
+                    caller = Caller(job.topic, job.tenant, job.request.user_id)
+                    return await self._work(job, record, self._access.view(registry, caller))
+                except AutoGLMError as error:
+                    if job.may_start_over(error):
+                        raise
+                    failure = Failure(status=status_of(error, record.started), error=error.body())
+                except Exception as error:
+                    log.exception("request failed", id=job.id)
+                    hidden = AutoGLMError(
+                        f"{type(error).__name__} while working on the request; the daemon's log has more."
+                    )
+                    failure = Failure(status="error", error=hidden.body())
+            await saga.undo(failure, job.context())
+        return self._reply(job, record, failure.status, error=failure.error)
 
-    async def _run(self, job: Job, registry: Registry) -> Reply:
-        record = Record(job)
-        try:
-            job.check()
-            task = self._task(job, registry)
-            conclusion = await task.run(job, record, self._chat, registry)
-        except AutoGLMError as error:
-            return self._reply(job, record, status_of(error, record.started), error=error.body())
-        except Exception as error:
-            log.exception("request failed", id=job.id)
-            failure = AutoGLMError(
-                f"{type(error).__name__} while working on the request; see the daemon's log for the details."
-            )
-            return self._reply(job, record, "error", error=failure.body())
+    async def _work(self, job: Job, record: Record, registry: Registry) -> Reply:
+        job.check()
+        task = self._task(job, registry)
+        conclusion = await task.run(job, record, self._chat, registry)
         return self._reply(
             job,
             record,
@@ -101,7 +116,7 @@ class Agent:
                 "task": job.request.task,
                 "model": self.model,
                 "intent": record.intent,
-                "tools": record.tools,
+                "tools": record.saga.reports(),
                 "usage": record.usage(),
                 "timings": record.timings(),
                 "attempt": job.attempt,

@@ -1,6 +1,5 @@
 """The loop: intent → route → act → feed back, until the model answers."""
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,16 +8,15 @@ from daemon.agent import conversation
 from daemon.agent.constraints import shape_of, value_of
 from daemon.agent.job import Job
 from daemon.agent.record import Record
-from daemon.agent.speaker import Speaker
+from daemon.agent.speaker import Said, Speaker
 from daemon.agent.toolset import Toolset
 from daemon.errors import TooManyRounds
-from daemon.tools.context import ToolContext
-from daemon.tools.executor import Execution, Executor
-from daemon.tools.tool import Tool
+from daemon.tools.executor import Execution
+from daemon.tools.journal import Decision
 from engines.tokenizer import Answer, Call
 from schemas.message import Message
 from schemas.reply import Intent
-from schemas.request import ResponseFormat
+from schemas.request import ChoiceFormat, RegexFormat, ResponseFormat
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -37,7 +35,6 @@ class Chat:
     """`max_rounds` bounds the rounds of calls, `max_tokens` the tokens of requests that name no bound."""
 
     speaker: Speaker
-    executor: Executor
     max_rounds: int = 6
     max_tokens: int = 512
 
@@ -49,10 +46,22 @@ class Chat:
         tools: Toolset,
         wanted: ResponseFormat | None,
     ) -> Conclusion:
-        """Raises AutoGLMError of whatever kind ends the job early; `record` then says how far it came."""
+        """Raises AutoGLMError of whatever kind ends the job early; `record` then says how far it came.
+
+        A job that was delivered before goes on from its last turn with side effects.
+        """
         shape, choice = shape_of(wanted), tools.choice
         budget = job.request.max_tokens or self.max_tokens
-        for round_ in range(self.max_rounds + 1):
+        begun = len(messages)
+        course = record.saga.resume()
+        if course is not None:
+            messages = [*messages, *(course.history or ())]
+            calls = [Call(made.name, dict(made.arguments)) for made in course.calls]
+            record.intent = record.intent or _intent(calls)
+            job.check()
+            messages += await self._turn(job, record, messages[begun:], tools, calls, course.round)
+            choice = _after(choice)
+        for round_ in range(course.round + 1 if course else 0, self.max_rounds + 1):
             job.check()
             said = await self.speaker.say(
                 job,
@@ -64,7 +73,7 @@ class Chat:
                 shape=shape,
             )
             if said.cut:
-                return Conclusion(Message(role="assistant", content=said.text), "length")
+                return _cut_short(said, tools, wanted, f"{job.key}/{round_}")
             if record.intent is None:
                 record.intent = _intent(said.output)
             if isinstance(said.output, Answer):
@@ -78,53 +87,66 @@ class Chat:
             if foreign:
                 asked = conversation.call_message([call for call, _ in foreign], [id_ for _, id_ in foreign])
                 return Conclusion(asked, "tool_calls")
-            messages = [*messages, conversation.call_turn(calls, ids)]
-            for execution, id_ in zip(await self._act(job, record, tools, calls, ids), ids, strict=True):
-                messages.append(conversation.result_turn(execution, id_))
+            added = await self._turn(job, record, messages[begun:], tools, calls, round_)
+            messages = [*messages, *added]
             if record.completion_tokens >= budget:
                 return Conclusion(Message(role="assistant", content=""), "length")
-            # What the caller forced has happened; now the model may answer.
-            choice = "auto" if choice != "none" else "none"
+            choice = _after(choice)
         raise TooManyRounds
 
-    async def _act(
-        self, job: Job, record: Record, tools: Toolset, calls: list[Call], ids: list[str]
-    ) -> list[Execution]:
-        """The calls of one turn, side by side; results in the order of the calls."""
-        started = time.perf_counter()
+    async def _turn(
+        self,
+        job: Job,
+        record: Record,
+        history: list[conversation.Turn],
+        tools: Toolset,
+        calls: list[Call],
+        round_: int,
+    ) -> list[conversation.Turn]:
+        """Run the calls of one turn side by side. Returns the messages that the turn adds."""
+        ids = [conversation.call_id(job.key, round_, index) for index in range(len(calls))]
         for call in calls:
             await job.stream(tool=call.name)
-        executions = [Execution(call.name, call.arguments, None, "unknown", 0.0) for call in calls]
+        planned = [
+            (tools.tool(call.name), Decision(name=call.name, arguments=call.arguments)) for call in calls
+        ]
+        acting = record.saga.act(round_, history, planned, job.context())
+        started = time.perf_counter()
+        executions: list[Execution]
         try:
-            executions = await job.wait_for(
-                asyncio.gather(
-                    *(
-                        self._execute(job, tools.tool(call.name), call, id_)
-                        for call, id_ in zip(calls, ids, strict=True)
-                    )
-                )
-            )
+            if all(tool is not None and tool.read_only for tool, _ in planned):
+                executions = await job.wait_for(acting)
+            else:
+                # A cancelled job waits for its side effects: only what has ended can be undone.
+                executions = await acting
         finally:
-            # Also when the job is cancelled meanwhile: the calls may have had their effects.
-            record.executed(executions, (time.perf_counter() - started) * 1000)
-        return executions
+            record.acted((time.perf_counter() - started) * 1000)
+        results = [
+            conversation.result_turn(execution, id_) for execution, id_ in zip(executions, ids, strict=True)
+        ]
+        return [conversation.call_turn(calls, ids), *results]
 
-    async def _execute(self, job: Job, tool: Tool | None, call: Call, id_: str) -> Execution:
-        assert tool is not None  # calls of the caller's tools end the loop before
-        context = ToolContext(
-            request_id=job.id,
-            user_id=job.request.user_id,
-            tenant=job.tenant,
-            topic=job.topic,
-            record=job.key,
-            idempotency_key=id_,
-            deadline=job.deadline,
-            headers=job.headers,
-        )
-        return await self.executor.run(tool, call.arguments, context)
+
+def _after(choice: str) -> str:
+    """What the caller forced has happened; now the model may answer."""
+    return "auto" if choice != "none" else "none"
 
 
 def _intent(output: Answer | list[Call]) -> Intent:
     if isinstance(output, Answer):
         return Intent(kind="answer")
     return Intent(kind="call_tool", tools=[call.name for call in output])
+
+
+def _cut_short(said: Said, tools: Toolset, wanted: ResponseFormat | None, key: str) -> Conclusion:
+    """What there is when the tokens ran out. Calls are executed by nobody here: a value may lack its end."""
+    if isinstance(said.output, list) and all(tools.tool(call.name) is None for call in said.output):
+        ids = [conversation.call_id(key, 0, index) for index in range(len(said.output))]
+        return Conclusion(conversation.call_message(said.output, ids), "length")
+    try:
+        value = None if isinstance(wanted, RegexFormat) else value_of(wanted, said.text)
+    except ValueError:
+        value = None
+    if isinstance(wanted, ChoiceFormat) and value not in wanted.choice:
+        value = None
+    return Conclusion(Message(role="assistant", content=said.text), "length", value)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from daemon.errors import Cancelled, DeadlineExceeded
+from daemon.tools.context import ToolContext
+from daemon.tools.notes import NoNotes, Notes
+from schemas.errors import AutoGLMError, ErrorCode
 from schemas.reply import Delta
 from schemas.request import Request
 
@@ -21,7 +24,8 @@ class Job:
 
     `key` names the record, the same on every delivery and never the same for two records: side effects are
     recognized by it, for which the caller's own `id` is not unique enough. `topic` is where it was read,
-    `tenant` what the record's header says. `emit` takes the deltas of a streamed answer.
+    `tenant` what the record's header says. `emit` takes the deltas of a streamed answer, `notes` keep its
+    journal.
     """
 
     request: Request
@@ -33,15 +37,20 @@ class Job:
     attempt: int = 1
     emit: EmitDelta | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    notes: Notes = field(default_factory=NoNotes)
     topic: str = ""
     tenant: str | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    last_try: bool = True
     _deltas: int = 0
 
-    @property
-    def streamed(self) -> int:
-        """Deltas published so far."""
-        return self._deltas
+    def may_start_over(self, error: AutoGLMError) -> bool:
+        """Whether the job, ended by `error`, may be run again as if nothing had happened: no delta was seen
+        outside, and what tools did is in `notes`. An engine that has failed ends the process: the next try is
+        a new delivery there, whose deltas carry another attempt.
+        """
+        unseen = self._deltas == 0 or error.code is ErrorCode.ENGINE_FAILED
+        return error.retryable and unseen and not self.last_try
 
     def cancel(self) -> None:
         """End the job with status `cancelled`, from the event loop's thread. Harmless when it has ended."""
@@ -53,6 +62,18 @@ class Job:
             raise Cancelled
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise DeadlineExceeded
+
+    def context(self) -> ToolContext:
+        """What tools learn about the job; each call adds its key."""
+        return ToolContext(
+            request_id=self.id,
+            user_id=self.request.user_id,
+            tenant=self.tenant,
+            topic=self.topic,
+            record=self.key,
+            deadline=self.deadline,
+            headers=self.headers,
+        )
 
     async def wait_for(self, work: Awaitable[T]) -> T:
         """`work`, unless the job is cancelled first: then `work` is cancelled and Cancelled raised."""

@@ -4,24 +4,24 @@ import time
 from dataclasses import dataclass, field
 
 from daemon.agent.job import Job
-from daemon.tools.executor import Execution
+from daemon.tools.saga import Saga
 from engines.serve.prompt import Completion
-from schemas.reply import Intent, Timings, ToolReport, Usage
+from schemas.reply import Intent, Timings, Usage
 
 
 @dataclass
 class Record:
     job: Job
+    saga: Saga
     intent: Intent | None = None
-    tools: list[ToolReport] = field(default_factory=list)
     _completions: list[Completion] = field(default_factory=list)
     _before_first: float = 0.0
     _tools_ms: float = 0.0
 
     @property
     def started(self) -> bool:
-        """Whether the model has said anything yet."""
-        return bool(self._completions)
+        """Whether the model has said anything yet, for this delivery or an earlier one."""
+        return bool(self._completions) or self.saga.started
 
     @property
     def completion_tokens(self) -> int:
@@ -33,19 +33,9 @@ class Record:
             self._before_first = (submitted - self.job.arrived) * 1000
         self._completions.append(completion)
 
-    def executed(self, executions: list[Execution], milliseconds: float) -> None:
-        """Calls that ran together; `milliseconds` is how long the request waited for them."""
+    def acted(self, milliseconds: float) -> None:
+        """How long the request waited for calls that ran together."""
         self._tools_ms += milliseconds
-        for execution in executions:
-            self.tools.append(
-                ToolReport(
-                    name=execution.tool,
-                    arguments=execution.arguments,
-                    result=execution.result,
-                    duration_ms=round(execution.duration_ms, 3),
-                    outcome=execution.outcome,
-                )
-            )
 
     def usage(self) -> Usage:
         return Usage(

@@ -68,11 +68,14 @@ class Speaker:
         Raises Cancelled, DeadlineExceeded, what the engine raises, and what grammar or template refuse.
         """
         wanted = job.request.sampling
+        parallel = job.request.parallel_tool_calls
+        if parallel is None:
+            parallel = self.tokenizer.format.parallel_calls
         prompt = Prompt(
             token_ids=await self._render(messages, tools),
             max_tokens=max_tokens,
-            sampling=Sampling(wanted.temperature, wanted.top_k, wanted.top_p, wanted.seed),
-            grammar=self._constraints.grammar(tools, choice, shape),
+            sampling=Sampling(**wanted.model_dump()),
+            grammar=self._constraints.grammar(tools, choice, shape, parallel),
             priority=job.priority,
             deadline=job.deadline,
         )

@@ -23,10 +23,14 @@ class DaemonDied(AutoGLMError):
 
 
 class DaemonProcess:
-    """`autoglm run` with `environment` on top of this process's own, ready when the `with` block begins."""
+    """`autoglm run` with `environment` on top of this process's own, ready when the `with` block begins.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    `log`: a file that its output is appended to, instead of this process's own output.
+    """
+
+    def __init__(self, environment: Mapping[str, str], log: Path | None = None) -> None:
         self._environment = dict(environment)
+        self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -37,6 +41,10 @@ class DaemonProcess:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    @property
+    def started(self) -> bool:
+        return self._process is not None
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -54,7 +62,7 @@ class DaemonProcess:
             notices.bind(address)
             notices.settimeout(0.1)
             environment = {**os.environ, **self._environment, "NOTIFY_SOCKET": address}
-            self._process = subprocess.Popen([sys.executable, "-m", "daemon.cli", "run"], env=environment)
+            self._process = self._spawn(environment)
             give_up = time.monotonic() + READY_SECONDS
             while time.monotonic() < give_up and self._process.poll() is None:
                 try:
@@ -64,6 +72,13 @@ class DaemonProcess:
                     continue
         self.kill()
         raise DaemonDied()
+
+    def _spawn(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "daemon.cli", "run"]
+        if self.log is None:
+            return subprocess.Popen(command, env=environment)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     def stop(self) -> int:
         """SIGTERM, and SIGKILL when that does not end it. Returns the exit status."""

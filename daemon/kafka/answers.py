@@ -25,6 +25,7 @@ class Answers:
             settings.control_topic,
             settings.metrics_topic,
             settings.audit_topic,
+            settings.journal_topic,
         }
         self._own.add(settings.dead_letter_topic)
 

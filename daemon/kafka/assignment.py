@@ -8,6 +8,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from daemon.kafka.errors import LaneFenced
+from daemon.kafka.journal import JournalTopic
 from daemon.kafka.lane import Lane
 from daemon.kafka.offsets import Mark, Progress
 from daemon.kafka.producer import may_pass
@@ -33,6 +34,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         self,
         consumer: AIOKafkaConsumer,
         publisher: Publisher,
+        journal: JournalTopic,
         room: Room,
         settings: KafkaSettings,
         fail: Callable[[BaseException], None],
@@ -40,6 +42,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         """`fail` ends the daemon: called with what no lane can recover from."""
         self._consumer = consumer
         self._publisher = publisher
+        self._journal = journal
         self._room = room
         self._settings = settings
         self._fail = fail
@@ -156,6 +159,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             self._room,
             publisher,
             progress,
+            await self._journal.open(partition),
             suspects=Suspects(mark, counts, end, self._settings),
             on_room=lambda: self._resume(partition),
             on_end=lambda error: self._ended(partition, error),

@@ -9,8 +9,10 @@ from aiokafka import AIOKafkaConsumer
 from daemon.kafka.answers import Answers
 from daemon.kafka.assignment import Assignment
 from daemon.kafka.at_least_once import AtLeastOncePublisher
-from daemon.kafka.cancellations import Cancellations
+from daemon.kafka.cancellations import Cancellation, Cancellations
+from daemon.kafka.control import Control
 from daemon.kafka.exactly_once import TransactionalPublisher
+from daemon.kafka.journal import JournalTopic
 from daemon.kafka.producer import close, new_producer, send, send_all
 from daemon.kafka.publisher import Publisher
 from daemon.kafka.record import Handler, Outgoing
@@ -37,6 +39,7 @@ class Consumer:
         self._draining = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._poll: asyncio.Task[None] | None = None
+        self._orders: asyncio.Task[None] | None = None
         self._topics = Topics(settings)
         # Not idempotent: the client never recovers the sequence of such a producer after a refused batch.
         self._producer = new_producer(settings)
@@ -59,6 +62,7 @@ class Consumer:
             if settings.delivery == "exactly-once"
             else AtLeastOncePublisher(self._producer, self._consumer.commit)
         )
+        self._control = Control(settings, self._cancel)
         self._cancellations = Cancellations(settings.cancel_keep_seconds)
         room = Room(
             settings,
@@ -68,7 +72,8 @@ class Consumer:
             Slots(settings.max_in_flight),
             self._cancellations,
         )
-        self._assignment = Assignment(self._consumer, publisher, room, settings, self._fail)
+        journal = JournalTopic(settings, self._topics)
+        self._assignment = Assignment(self._consumer, publisher, journal, room, settings, self._fail)
 
     async def start(self) -> None:
         """Verify or create topics, connect, join the group.
@@ -78,6 +83,7 @@ class Consumer:
         try:
             await self._topics.start()
             await self._producer.start()
+            await self._control.start()
             self._consumer.subscribe(self._settings.request_topics, listener=self._assignment)
             await self._consumer.start()
         except BaseException:
@@ -87,11 +93,12 @@ class Consumer:
     async def run(self) -> None:
         """Serve requests. Returns after `drain`; raises the first failure that no lane can recover from."""
         self._poll = asyncio.create_task(self._poll_for_ever(), name="kafka poll")
+        self._orders = asyncio.create_task(self._control.run(), name="kafka control")
         drained = asyncio.create_task(self._draining.wait())
-        ends: set[asyncio.Future[Any]] = {self._poll, self._failure, drained}
+        ends: set[asyncio.Future[Any]] = {self._poll, self._orders, self._failure, drained}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         drained.cancel()
-        for ended in (self._failure, self._poll):
+        for ended in (self._failure, self._poll, self._orders):
             if ended.done():
                 ended.result()
 
@@ -109,9 +116,11 @@ class Consumer:
         self._draining.set()
         await self._assignment.drain(0.0)
         await self._consumer.stop()
-        if self._poll is not None:
-            self._poll.cancel()
-            await asyncio.gather(self._poll, return_exceptions=True)
+        await self._control.stop()
+        tasks = [task for task in (self._poll, self._orders) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await close(self._producer)
         await self._topics.stop()
         if self._failure.done() and not self._failure.cancelled():
@@ -146,6 +155,13 @@ class Consumer:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    def _cancel(self, cancellation: Cancellation) -> None:
+        found = next(
+            filter(None, (lane.cancel(cancellation) for lane in self._assignment.lanes.values())), None
+        )
+        log.info("cancel", id=cancellation.id or cancellation.correlation_id, found=found is not None)
+        self._cancellations.keep(cancellation, found)
 
     async def _send(self, record: Outgoing) -> "asyncio.Future[object]":
         return await send(self._producer, record)

@@ -40,4 +40,4 @@ def dead_letter(record: Incoming, topic: str, error: AutoGLMError, *, max_bytes:
 def size_bytes(record: Outgoing) -> int:
     """An upper bound of the record's size in a batch of its own (format v2)."""
     headers = sum(len(name.encode()) + len(value or b"") + 10 for name, value in record.headers)
-    return 128 + len(record.key or b"") + len(record.value) + headers
+    return 128 + len(record.key or b"") + len(record.value or b"") + headers

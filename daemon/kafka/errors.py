@@ -16,6 +16,10 @@ class TopicMissing(ConfigurationError):
     """A topic that the settings name does not exist; create it or set `kafka.create_topics`."""
 
 
+class JournalUnfit(ConfigurationError):
+    """The journal topic must be compacted and have as many partitions as the request topics."""
+
+
 class LaneFenced(AutoGLMError):
     """Another process owns this partition now; what was in flight here is its work from now on."""
 

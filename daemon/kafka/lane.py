@@ -13,6 +13,7 @@ from aiokafka import ConsumerRecord
 
 from daemon.kafka.alarm import Alarm
 from daemon.kafka.cancellations import Cancellation
+from daemon.kafka.journal import LaneJournal, RequestNotes
 from daemon.kafka.offsets import Mark, Progress
 from daemon.kafka.order import KeyOrder
 from daemon.kafka.publisher import LanePublisher
@@ -29,9 +30,7 @@ _CLOSE_SECONDS = 3.0  # for the courtesies of an orderly end; what matters is co
 class Lane:
     """Runs a partition's requests and publishes their answers together with the offsets.
 
-    The times the partition was opened since it was last left with nothing in work are counted in the commit
-    metadata. Records that were there when the lane was opened may have been worked on before: their `attempt`
-    is that number. All others are new: 1.
+    Which attempt a record is, and whether it may have ended the process before, `suspects` knows.
     """
 
     def __init__(
@@ -39,6 +38,7 @@ class Lane:
         room: Room,
         publisher: LanePublisher,
         progress: Progress,
+        journal: LaneJournal,
         *,
         suspects: Suspects,
         on_room: Callable[[], None],
@@ -48,6 +48,7 @@ class Lane:
         self._room = room
         self._publisher = publisher
         self._progress = progress
+        self._journal = journal
         self._suspects = suspects
         self._suspect: Waiting | None = None  # taken alone; nothing else is taken until it is answered
         self._on_room = on_room
@@ -58,6 +59,7 @@ class Lane:
         self._work: dict[asyncio.Task[None], Waiting] = {}
         self._alarm = Alarm(self._sweep)  # for the deadlines of what waits
         self._ready: deque[Answered] = deque()
+        self._noted: deque[tuple[Sequence[Outgoing], asyncio.Future[None]]] = deque()
         self._publishing = False
         self.suspended = False
         self.ended = False
@@ -137,19 +139,12 @@ class Lane:
         await self._publisher.close()
 
     def _incoming(self, record: ConsumerRecord) -> Incoming:
-        return Incoming(
-            record.topic,
-            record.partition,
-            record.offset,
-            record.key,
-            record.value,
-            record.headers,
-            record.timestamp,
-            self._suspects.attempt(record.offset),
-        )
+        place = (record.topic, record.partition, record.offset)
+        attempt = self._suspects.attempt(record.offset)
+        return Incoming(*place, record.key, record.value, record.headers, record.timestamp, attempt)
 
     def _stir(self) -> None:
-        if self.ended or (not self._work and not self._ready and not self._publishing):
+        if self.ended or not (self._work or self._ready or self._noted or self._publishing):
             self._idle.set()
         else:
             self._idle.clear()
@@ -226,10 +221,11 @@ class Lane:
                 answered = await self._room.refuse(record, Condemned())
             else:
                 if waiting.suspect:
-                    trial = self._suspects.trial(record.offset)
-                    log.warning("request_tried_alone", request=record.address, trial=trial.trials)
-                    await self._publish([], self._progress.mark(trial))
-                answered = await self._room.answer(record)
+                    self._suspects.tries(record.offset)
+                    log.warning("request_tried_alone", request=record.address)
+                    await self._publish([], self._progress.mark(self._suspects.counts))
+                notes = RequestNotes(self._journal, record, self._note)
+                answered = await self._room.answer(replace(record, notes=notes))
         except Postponed as postponed:
             self._rest(waiting, postponed.seconds)
             return
@@ -247,23 +243,36 @@ class Lane:
         self._alarm.by(0.0 if waiting.record.cancelled.is_set() else waiting.deadline)
         asyncio.get_running_loop().call_later(seconds, again)
 
+    def _note(self, records: Sequence[Outgoing]) -> "asyncio.Future[None]":
+        """Done when the records are written; never when the lane has ended."""
+        written = asyncio.get_running_loop().create_future()
+        self._noted.append((records, written))
+        self._stir()
+        return written
+
     async def _publish_ready(self) -> None:
         settings = self._room.settings
         while True:
-            while self._ready:
-                if self._work and len(self._ready) < settings.commit_max_records:
+            while self._ready or self._noted:
+                # Tools wait for their notes; replies may wait for company.
+                if self._work and not self._noted and len(self._ready) < settings.commit_max_records:
                     await asyncio.sleep(settings.commit_interval_seconds)
                 count = min(len(self._ready), settings.commit_max_records)
                 batch = [self._ready.popleft() for _ in range(count)]
                 self._publishing = True
+                noted, self._noted = self._noted, deque()
                 for answered in batch:
                     self._progress.finish(answered.offset)
-                records = [record for answered in batch for record in answered.records]
-                tried = self._suspect is not None
-                self._suspects.finished(tried, self._progress.done_up_to)
+                records = [record for notes, _ in noted for record in notes]
+                records += [record for answered in batch for record in answered.records]
+                if batch:
+                    self._suspects.finished(self._suspect is not None, self._progress.done_up_to)
                 await self._publish(records, self._progress.mark(self._suspects.counts))
-                self._suspect = None
+                self._suspect = None if batch else self._suspect
                 self._publishing = False
+                for _, written in noted:
+                    if not written.done():  # cancelled with the request that waited
+                        written.set_result(None)
                 for failure in (answered.failure for answered in batch if answered.failure):
                     raise failure
                 self._take()
@@ -272,7 +281,9 @@ class Lane:
 
     async def _publish(self, records: Sequence[Outgoing], mark: Mark) -> None:
         async with self.publishing:
-            await self._publisher.publish(records, mark)
+            # Only what is committed already: without transactions a tombstone might outrun its offset.
+            removals = self._journal.removals(self.committed.offset) if self.committed else []
+            await self._publisher.publish([*records, *removals], mark)
             self.committed = mark
 
     async def _guard(self, run: Callable[..., Coroutine[Any, Any, None]], *arguments: Waiting) -> None:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from daemon.tools.notes import NoNotes, Notes
+
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
@@ -14,7 +16,8 @@ class Incoming:
 
     `attempt` starts at 1 and grows with every delivery that may repeat an earlier one. `received`: when it
     came to this process, in seconds of `time.monotonic`. `tries` counts within one delivery. `cancelled` is
-    set when the caller does not want the answer any more, at any time.
+    set when the caller does not want the answer any more, at any time. `notes` keep what
+    its next delivery must know.
     """
 
     topic: str
@@ -28,6 +31,7 @@ class Incoming:
     received: float = field(default_factory=time.monotonic, compare=False)
     tries: int = field(default=1, compare=False)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event, compare=False, repr=False)
+    notes: Notes = field(default_factory=NoNotes, compare=False, repr=False)
 
     @property
     def address(self) -> str:
@@ -37,11 +41,11 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A record to write. Without `partition` the key decides."""
+    """A record to write. Without `partition` the key decides; without `value` it removes the key."""
 
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: Headers = ()
     partition: int | None = None
 

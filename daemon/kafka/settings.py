@@ -23,6 +23,10 @@ class KafkaSettings(BaseModel):
     dead_letter_topic: str = "autoglm.dead-letters"
     metrics_topic: str = "autoglm.metrics"
     control_topic: str = "autoglm.control"
+    journal_topic: str = Field(
+        default="autoglm.tool-journal",
+        description="What tools did, for whoever goes on after a crash; compacted.",
+    )
     audit_topic: str = Field(default="autoglm.audit", description="One record per executed tool call.")
     create_topics: bool = Field(default=True, description="Create missing topics at the start.")
     partitions: int = Field(default=4, ge=1, description="Of topics that are created.")

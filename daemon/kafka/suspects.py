@@ -26,6 +26,7 @@ class Suspects:
     def __init__(self, mark: Mark, before: Counts, fresh_from: int, settings: KafkaSettings) -> None:
         """`mark`, `before`: what was committed. `fresh_from`: the partition's end at this opening."""
         self._committed, self._before, self._fresh_from = mark.offset, before, fresh_from
+        self._tried_before = before.trials
         self.counts = Counts(before.opening + 1, before.deaths + 1, before.trials)
         if mark.offset >= fresh_from:
             self.counts = Counts(1, 1)  # nothing is there that may have been worked on
@@ -43,13 +44,14 @@ class Suspects:
     def condemned(self, offset: int) -> bool:
         return self.suspected(offset) and offset == self._committed and self._before.trials >= _TRIALS
 
-    def trial(self, offset: int) -> Counts:
-        """To be committed before `offset` is worked on alone."""
-        before = self._before.trials if offset == self._committed else 0
-        return self.counts._replace(trials=before + 1)
+    def tries(self, offset: int) -> None:
+        """`offset` is going to be worked on alone: to be committed first."""
+        self._tried_before = self._before.trials if offset == self._committed else 0
+        self.counts = self.counts._replace(trials=self._tried_before + 1)
 
     def finished(self, trial: bool, committed: int) -> None:
-        """Something was answered; `trial`: it was one of the suspects. `committed`: what is written now."""
+        """Something was answered; `trial`: it was one of the suspects. `committed`: all below is done."""
+        self._tried_before = 0
         opening, deaths, _ = self.counts
         self._left -= self._left > 0 and trial
         if committed >= self._fresh_from:
@@ -59,4 +61,4 @@ class Suspects:
 
     def left_in_order(self) -> Counts:
         """To be committed when the partition is given up with work half done, but without a death."""
-        return self.counts._replace(deaths=self.counts.deaths - 1)
+        return self.counts._replace(deaths=self.counts.deaths - 1, trials=self._tried_before)

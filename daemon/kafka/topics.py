@@ -1,21 +1,31 @@
 """Topics: created or verified at the start, and looked up before a reply is sent to one."""
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import InvalidPartitionsError, KafkaError, TopicAlreadyExistsError, for_code
 
-from daemon.kafka.errors import TopicMissing
+from daemon.kafka.errors import JournalUnfit, TopicMissing
 from daemon.kafka.producer import may_pass
 from daemon.kafka.settings import KafkaSettings
 
 # A name that was not there is asked for again after this long: topics are created while we run.
 _RECHECK_SECONDS = 1.0
 _LIMIT = "max.message.bytes"
+_CLEANUP = "cleanup.policy"
+# Small segments, cleaned soon: whoever is given a partition reads its journal first.
+_JOURNAL = {
+    _CLEANUP: "compact",
+    "segment.ms": str(10 * 60_000),
+    "segment.bytes": str(16 * 2**20),
+    "min.cleanable.dirty.ratio": "0.1",
+    "delete.retention.ms": str(60 * 60_000),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +45,33 @@ class Topics:
         self._partitions: dict[str, int] = {}
         self._limits: dict[str, int] = {}
         self._refreshed = -_RECHECK_SECONDS
+        self._preparing = asyncio.Lock()
+        self._journal_fits = False
 
     async def start(self) -> None:
-        """Creates or verifies what the settings name. Raises TopicMissing or aiokafka's KafkaError."""
+        """Creates or verifies what the settings name.
+
+        Raises TopicMissing, JournalUnfit or aiokafka's KafkaError.
+        """
         await self._admin.start()
         await self._refresh()
         settings = self._settings
         wanted = {*settings.request_topics, settings.reply_topic, settings.dead_letter_topic}
         wanted |= {settings.metrics_topic, settings.control_topic, settings.audit_topic}
         missing = sorted(wanted - self._partitions.keys())
+        journal = settings.journal_topic
+        if journal not in self._partitions and not settings.create_topics:
+            missing.append(journal)
         if missing and not settings.create_topics:
             names = ", ".join(missing)
             raise TopicMissing(f"Topics do not exist: {names}; create them or set `kafka.create_topics`.")
         if missing:
-            await self._create(missing)
+            await self._create(missing, settings.partitions, {})
             await self._refresh()
+        # A request's notes lie in the journal's partition of the same number.
+        # Those that were just created may not be listed yet.
+        counts = [self._partitions.get(name, settings.partitions) for name in settings.request_topics]
+        await self.prepare_journal(max(counts))
 
     async def stop(self) -> None:
         await self._admin.close()
@@ -75,25 +97,56 @@ class Topics:
         self._partitions = {topic["topic"]: len(topic["partitions"]) for topic in listed}
         self._refreshed = time.monotonic()
 
+    async def prepare_journal(self, partitions: int) -> None:
+        """Creates the journal's topic or adds what it lacks to that many partitions. Raises JournalUnfit."""
+        journal = self._settings.journal_topic
+        async with self._preparing:
+            there = self._partitions.get(journal, 0)
+            if there >= partitions and self._journal_fits:
+                return
+            if not there:
+                await self._create([journal], partitions, _JOURNAL)
+            elif there < partitions:
+                await self._grow(journal, there, partitions)
+            # The brokers' own answer may lag behind.
+            self._partitions[journal] = max(there, partitions)
+            await self._check_policy(journal)
+            self._journal_fits = True
+
+    async def _grow(self, journal: str, there: int, partitions: int) -> None:
+        if not self._settings.create_topics:
+            raise JournalUnfit(f"{journal} has {there} partitions, it needs {partitions}; add some.")
+        with contextlib.suppress(InvalidPartitionsError):  # another daemon was faster
+            await self._admin.create_partitions({journal: NewPartitions(total_count=partitions)})
+
+    async def _check_policy(self, journal: str) -> None:
+        policy = await self._config(journal, _CLEANUP)
+        if policy is not None and "compact" not in policy:
+            raise JournalUnfit(f"{journal} has {_CLEANUP} = {policy}; set it to compact.")
+
     async def _max_bytes(self, name: str) -> int:
         """The topic's limit, or the setting where we may not ask."""
-        asked = ConfigResource(ConfigResourceType.TOPIC, name, {_LIMIT: None})
+        return int(await self._config(name, _LIMIT) or self._settings.max_record_bytes)
+
+    async def _config(self, name: str, key: str) -> str | None:
+        """A topic's configuration value, None where we may not ask."""
+        asked = ConfigResource(ConfigResourceType.TOPIC, name, {key: None})
         try:
             responses = await self._admin.describe_configs([asked])
         except (KafkaError, AssertionError):
-            return self._settings.max_record_bytes
+            return None
         for _code, _message, _type, _name, entries in responses[0].resources:
-            for key, value, *_ in entries:
-                if key == _LIMIT:
-                    return int(value)
-        return self._settings.max_record_bytes
+            for found, value, *_ in entries:
+                if found == key:
+                    return str(value)
+        return None
 
-    async def _create(self, names: list[str]) -> None:
+    async def _create(self, names: list[str], partitions: int, configs: dict[str, str]) -> None:
         settings = self._settings
         factor = settings.replication_factor
         # The client lets the broker choose the factor only beside an (empty) explicit placement.
         placed: dict[int, list[int]] | None = {} if factor == -1 else None
-        new = [NewTopic(name, settings.partitions, factor, replica_assignments=placed) for name in names]
+        new = [NewTopic(name, partitions, factor, placed, configs) for name in names]
         response = await self._admin.create_topics(new)
         for name, code, *details in response.topic_errors:
             error = for_code(code)

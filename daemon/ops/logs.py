@@ -24,7 +24,11 @@ def configure(level: str, form: str) -> None:
     if not console:
         shared.append(structlog.processors.format_exc_info)
     renderer = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # The default one prints every local variable, which stalls the event loop and shows secrets.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
         if console
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )

@@ -79,7 +79,13 @@ class Catalog:
             parts |= {key: part for key, part in self._parts.items() if part.source.group in unreadable}
             self._refused = {source.key: self._refused[source.key] for source in found
                              if source.key in self._refused}  # fmt: skip
+            names, told = self.registry.names(), self.problems
             self._swap(parts, problems)
+            for problem in self.problems:
+                if problem not in told:
+                    log.error("tool_refused", problem=problem)
+            if names != self.registry.names():
+                log.info("tools", names=self.registry.names())
             return self.problems
 
     async def watch(self, seconds: float, asked: asyncio.Event) -> None:
@@ -128,17 +134,12 @@ class Catalog:
                 registry.add(tool)
             except ToolDeclarationError as error:
                 problems.append(str(error))
-        for problem in problems:
-            if problem not in self.problems:
-                log.error("tool_refused", problem=problem)
         before, held = self.registry, list(self._parts.values())
         for part in parts.values():
             part.snapshots += 1
         self._parts, self.registry, self.problems = parts, registry, problems
         self.on_change(registry)
         before.retire(lambda: self._release(held))
-        if before.names() != registry.names():
-            log.info("tools", names=registry.names())
 
     def _release(self, parts: list[Part]) -> None:
         for part in parts:

@@ -18,6 +18,12 @@ class ResultRefused(ToolError):
     """The tool returned something that is not JSON; return dicts, lists, strings, numbers or models."""
 
 
+class CallTooLarge(AutoGLMError):
+    """The call is too large for the journal; raise `max.message.bytes` of its topic or ask for less."""
+
+    code = ErrorCode.TOOL_FAILED
+
+
 class ToolDeclarationError(ConfigurationError):
     """A tool is not declared properly; see the message for the function and what to change."""
 

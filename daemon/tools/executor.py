@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -12,11 +13,12 @@ from daemon.tools.context import ToolContext
 from daemon.tools.errors import ToolError
 from daemon.tools.result import RESULT_BYTES, to_json, to_text
 from daemon.tools.threads import in_thread
-from daemon.tools.tool import Tool
+from daemon.tools.tool import Tool, is_coroutine, takes
 from schemas.reply import Outcome
 
 log = structlog.get_logger(__name__)
 
+_COMPENSATION_PAUSES = (0.2, 1.0)
 # Before another attempt, doubled each time.
 _BACKOFF_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 5.0
@@ -24,7 +26,11 @@ _LONGEST_BACKOFF_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What came of a call. `result` is JSON data, {"error": sentence} unless `outcome` is ok."""
+    """What came of a call. `result` is JSON data, {"error": sentence} unless `outcome` is ok.
+
+    `certain`: the tool itself said how the call ended; else it was cut short or failed on the way.
+    `reused`: an earlier delivery of the request made it. `detail`: see ToolReport.
+    """
 
     tool: str
     arguments: dict[str, Any]
@@ -32,6 +38,9 @@ class Execution:
     outcome: Outcome
     duration_ms: float
     attempts: int = 1
+    certain: bool = True
+    reused: bool = False
+    detail: str | None = None
 
     @property
     def text(self) -> str:
@@ -55,7 +64,10 @@ class Executor:
     async def run(
         self, tool: Tool, arguments: dict[str, Any], context: ToolContext | None = None
     ) -> Execution:
-        """Never raises but for cancellation. Returns in time: a tool that does not is left behind."""
+        """Never raises but for cancellation. Returns in time: a tool that does not is left behind.
+
+        A deadline cuts only calls without side effects short: with others it would leave them in doubt.
+        """
         context = context or ToolContext()
         started = time.perf_counter()
         execution = Execution(tool.name, arguments, None, "unknown", 0.0)
@@ -73,22 +85,58 @@ class Executor:
         except ValueError as error:
             execution = replace(execution, result={"error": str(error)})
         else:
+            if tool.signature.context_parameter is not None:
+                values = {**values, tool.signature.context_parameter: context}
+            deadline = context.deadline if tool.read_only else None
             for attempt in range(1, tool.retries + 2):
-                outcome, result, final = await self._attempt(tool, values, context)
-                execution = replace(execution, result=result, outcome=outcome, attempts=attempt)
-                if final or attempt > tool.retries or _passed(context.deadline):
+                outcome, result, certain = await self._attempt(
+                    tool, partial(tool.function, **values), tool.is_async, deadline
+                )
+                execution = replace(
+                    execution, result=result, outcome=outcome, attempts=attempt, certain=certain
+                )
+                if certain or attempt > tool.retries or _passed(context.deadline):
                     break
                 await asyncio.sleep(min(_BACKOFF_SECONDS * 2 ** (attempt - 1), _LONGEST_BACKOFF_SECONDS))
         return execution
 
+    async def compensate(
+        self, tool: Tool, arguments: dict[str, Any], result: Any, context: ToolContext
+    ) -> tuple[Outcome, Any]:
+        """(ok, anything) when the call is undone. Tries a few times: what stands must be undone by hand."""
+        assert tool.compensate is not None
+        given = (arguments, result, context) if takes(tool.compensate, 3) else (arguments, result)
+        started = time.perf_counter()
+        for pause in (*_COMPENSATION_PAUSES, None):
+            outcome, said, _ = await self._attempt(
+                tool, partial(tool.compensate, *given), is_coroutine(tool.compensate), None
+            )
+            if outcome == "ok" or pause is None:
+                break
+            await asyncio.sleep(pause)
+        ended: Outcome = "compensated" if outcome == "ok" else "compensation_failed"
+        duration_ms = (time.perf_counter() - started) * 1000
+        self.executed(tool, Execution(tool.name, arguments, said, ended, duration_ms), context)
+        return outcome, said
+
+    async def reconcile(
+        self, tool: Tool, arguments: dict[str, Any], context: ToolContext
+    ) -> tuple[Outcome, Any]:
+        """(ok, the call's result or None if it did not take place); else that is not known."""
+        assert tool.reconcile is not None
+        outcome, said, _ = await self._attempt(
+            tool, partial(tool.reconcile, arguments, context), is_coroutine(tool.reconcile), None
+        )
+        return outcome, said
+
     async def _attempt(
-        self, tool: Tool, values: dict[str, Any], context: ToolContext
+        self, tool: Tool, function: Callable[[], Any], is_async: bool, deadline: float | None
     ) -> tuple[Outcome, Any, bool]:
-        """(outcome, result, whether another attempt would not help)."""
+        """(outcome, result, whether the function itself said so: then another attempt would not help)."""
         seconds = self.timeout if tool.timeout is None else tool.timeout
-        if context.deadline is not None:
-            seconds = min(seconds, max(0.0, context.deadline - time.monotonic()))
-        task = asyncio.ensure_future(self._call(tool, values, context))
+        if deadline is not None:
+            seconds = min(seconds, max(0.0, deadline - time.monotonic()))
+        task = asyncio.ensure_future(self._call(tool, function, is_async))
         try:
             done, _ = await asyncio.wait({task}, timeout=seconds)
         except asyncio.CancelledError:
@@ -108,18 +156,14 @@ class Executor:
             log.warning("tool failed", tool=tool.name, origin=tool.origin, exc_info=error)
             return "error", {"error": f"{type(error).__name__}: {_safe(error)}"}, False
 
-    async def _call(self, tool: Tool, values: dict[str, Any], context: ToolContext) -> Any:
-        if tool.signature.context_parameter is not None:
-            values = {**values, tool.signature.context_parameter: context}
+    async def _call(self, tool: Tool, function: Callable[[], Any], is_async: bool) -> Any:
         slots = self._slots.setdefault((tool.name, tool.concurrency), asyncio.Semaphore(tool.concurrency))
         await slots.acquire()
-        if not tool.is_async:
+        if not is_async:
             # A thread that was left behind holds its slot until it ends, so that hung calls cannot pile up.
-            return await in_thread(
-                lambda: to_json(tool.function(**values), self.result_bytes), tool.name, slots.release
-            )
+            return await in_thread(lambda: to_json(function(), self.result_bytes), tool.name, slots.release)
         try:
-            return to_json(await tool.function(**values), self.result_bytes)
+            return to_json(await function(), self.result_bytes)
         except (SystemExit, KeyboardInterrupt) as error:  # would end the event loop
             raise RuntimeError(repr(error)) from error
         finally:

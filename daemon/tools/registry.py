@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from daemon.errors import UnknownTool
+from daemon.tools.context import ToolContext
 from daemon.tools.errors import ToolDeclarationError
 from daemon.tools.signature import Signature
 from daemon.tools.tool import Tool, ToolFunction, origin_of
@@ -114,7 +115,8 @@ def register_tool(
     retries: int = 0,
     read_only: bool = False,
     idempotent: bool = False,
-    compensate: Callable[[dict[str, Any], Any], Any] | None = None,
+    compensate: Callable[..., Any] | None = None,
+    reconcile: Callable[[dict[str, Any], ToolContext], Any] | None = None,
     scopes: Collection[str] = (),
     concurrency: int = 16,
 ) -> Any:
@@ -138,6 +140,7 @@ def register_tool(
             read_only=read_only,
             idempotent=idempotent,
             compensate=compensate,
+            reconcile=reconcile,
             scopes=frozenset(scopes),
             concurrency=concurrency,
         )

@@ -21,7 +21,11 @@ class Tool:
     `concurrency` calls at a time.
 
     `read_only`: changes nothing. `idempotent`: running a call twice does no more than running it once.
-    `compensate(arguments, result)` undoes a finished call. `scopes` are what a caller must hold to use it.
+    `compensate(arguments, result)` undoes a finished call; it must be safe to repeat, for a crash may make
+    it run again. `reconcile(arguments, context)` finds out whether the call with `context.idempotency_key`
+    took place: it returns that call's result, or None when it did not. Both may be sync or async;
+    `compensate` gets the context as well if it takes three parameters. `scopes` are what a caller must hold
+    to use it.
     `origin` is where the function stands, as `file:line`.
     """
 
@@ -35,6 +39,7 @@ class Tool:
     read_only: bool = False
     idempotent: bool = False
     compensate: ToolFunction | None = None
+    reconcile: ToolFunction | None = None
     scopes: frozenset[str] = frozenset()
     concurrency: int = 16
 
@@ -46,6 +51,8 @@ class Tool:
             (self.timeout is not None and self.timeout <= 0, "timeout must be more than 0 seconds"),
             (self.retries < 0, "retries must be 0 or more"),
             (self.concurrency < 1, "concurrency must be 1 or more"),
+            (not _takes(self.compensate, 2, 3), "compensate must take (arguments, result)"),
+            (not _takes(self.reconcile, 2), "reconcile must take (arguments, context)"),
             (
                 self.retries > 0 and not (self.read_only or self.idempotent),
                 "retries would repeat its side effects; declare read_only or idempotent, or drop them",
@@ -56,7 +63,7 @@ class Tool:
 
     @property
     def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(inspect.unwrap(self.function))
+        return is_coroutine(self.function)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -74,6 +81,25 @@ class Tool:
                 "parameters": self.parameters,
             },
         }
+
+
+def is_coroutine(function: ToolFunction) -> bool:
+    return inspect.iscoroutinefunction(inspect.unwrap(function))
+
+
+def takes(function: ToolFunction, count: int) -> bool:
+    """Whether a function can be called with that many positional arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # a built-in that does not say what it takes
+        return True
+    return True
+
+
+def _takes(function: ToolFunction | None, *counts: int) -> bool:
+    return function is None or any(takes(function, count) for count in counts)
 
 
 def origin_of(function: ToolFunction) -> str:

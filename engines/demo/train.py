@@ -20,7 +20,7 @@ from engines.demo.glm import Config, Glm
 from engines.demo.initial import initialize
 from engines.demo.muon import Muon
 
-LEARNING_RATE, FLOOR, WARM_UP = 2.5e-3, 0.03, 40
+LEARNING_RATE, FLOOR, WARM_UP = 4e-3, 0.03, 20
 
 
 def causal(queries: int, past: int) -> Tensor:

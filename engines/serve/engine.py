@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
 
 from engines.errors import (
     EngineBusy,
@@ -25,15 +24,15 @@ from engines.errors import (
     PromptTooLong,
 )
 from engines.manifest import Manifest
+from engines.serve.closing import Closing
 from engines.serve.costs import StepCosts
 from engines.serve.generation import Generation, notify
 from engines.serve.history import History
 from engines.serve.masks import GrammarCompiler
-from engines.serve.memory import CachePlan
 from engines.serve.prompt import Prompt
 from engines.serve.row import Row
+from engines.serve.runtime.choose import Wanted, open_runtime
 from engines.serve.runtime.contract import Runtime
-from engines.serve.runtime.ort import OrtRuntime
 from engines.serve.stats import EngineStats
 from engines.serve.stepper import Stepper
 from engines.tokenizer import Tokenizer
@@ -64,7 +63,8 @@ class Engine:
         self._manifest: Manifest | None = None
         self.tokenizer: Tokenizer | None = None
         self._eos = frozenset(eos_token_ids)
-        self._stepper = Stepper(runtime, self._rows_at_once, costs or StepCosts(), self._forget)
+        closing = Closing(compiler.bytes_of, runtime.vocab_size) if compiler else None
+        self._stepper = Stepper(runtime, self._rows_at_once, costs or StepCosts(), self._forget, closing)
         self._numbers = count()
         self._condition = threading.Condition()
         self._arrived: deque[Row] = deque()
@@ -83,6 +83,7 @@ class Engine:
         *,
         slots: int | None = None,
         capacity: int | None = None,
+        device: str | int | None = None,
         threads: int | None = None,
         spinning: bool = False,
         stall: float = 0.1,
@@ -91,28 +92,22 @@ class Engine:
         """Open an engine folder.
 
         slots: rows that may run at once; capacity: tokens per row; None chooses by free memory.
+        device: of the GPU that a TensorRT engine runs on, an index or UUID.
         stall: seconds a prefill may keep decoding rows waiting.
         Without a tokenizer.json, `tokenizer` is None and grammars are refused.
-        Raises EngineFolderError, EngineTooLarge, TokenizerMissing, GrammarError.
+        Raises EngineFolderError, EngineTooLarge, TokenizerMissing, GrammarError, DeviceNotFound, GpuFailed.
         """
         manifest = Manifest.load(folder)
-        plan = CachePlan.fit(manifest, psutil.virtual_memory().available, slots, capacity)
         tokenizer, compiler = None, None
         if manifest.tokenizer_sha256 is not None:
             tokenizer = Tokenizer.load(folder)
             compiler = GrammarCompiler.over(
                 tokenizer.definition, manifest.sizes.vocab_size, manifest.eos_token_ids
             )
+        runtime, rows = open_runtime(folder, manifest, Wanted(slots, capacity, device, threads, spinning))
         engine = cls(
-            OrtRuntime.open(
-                folder,
-                manifest,
-                slots=plan.slots,
-                capacity=plan.capacity,
-                threads=threads,
-                spinning=spinning,
-            ),
-            rows=plan.rows,
+            runtime,
+            rows=rows,
             eos_token_ids=manifest.eos_token_ids,
             compiler=compiler,
             costs=StepCosts(stall=stall),
@@ -120,6 +115,7 @@ class Engine:
         )
         engine._manifest, engine.tokenizer = manifest, tokenizer
         engine._stepper.warm_up()
+        runtime.leave()
         return engine
 
     @property

@@ -17,6 +17,10 @@ class GrammarState:
     def __init__(self, matcher: LLMatcher, ends: frozenset[int]) -> None:
         self._matcher, self._ends = matcher, ends
 
+    def copy(self) -> "GrammarState":
+        """Another answer that stands in the same place."""
+        return GrammarState(self._matcher.deep_copy(), self._ends)
+
     @property
     def complete(self) -> bool:
         """Nothing more may follow."""
@@ -84,6 +88,10 @@ class GrammarCompiler:
         except ValueError as error:
             raise GrammarError(f"no grammar can be followed with this tokenizer.json: {error}") from error
         return cls(tokenizer, frozenset(eos_token_ids))
+
+    def bytes_of(self, token: int) -> bytes:
+        """The bytes of a token id; empty beyond the tokenizer's vocabulary."""
+        return self._tokenizer.decode_bytes([token]) if token < self._tokenizer.vocab_size else b""
 
     def ready(self, grammar: Grammar) -> GrammarState | None:
         """A fresh state when `grammar` is compiled already, else None."""

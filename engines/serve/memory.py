@@ -9,6 +9,16 @@ _SLOTS, _CAPACITY = 64, 4096  # more than these only when asked for
 _SHARE = 0.5  # of the free memory that caches may take by default
 
 
+def slots_for(rows: int) -> int:
+    """One slot in eight, at least one, is on top of `rows`: it keeps prefixes while all rows run."""
+    return rows + max(1, rows // 8)
+
+
+def rows_of(slots: int) -> int:
+    """The most rows that so many slots are for; a single slot runs a row all the same."""
+    return max(1, slots * 8 // 9)
+
+
 @dataclass(frozen=True, slots=True)
 class CachePlan:
     """slots: KV slots; rows: how many of them run at once; capacity: tokens per slot."""
@@ -19,10 +29,7 @@ class CachePlan:
 
     @classmethod
     def fit(cls, manifest: Manifest, free_bytes: int, rows: int | None, capacity: int | None) -> "CachePlan":
-        """Choose what is None. Raises EngineTooLarge naming the number that would fit.
-
-        One slot in eight, at least one, is on top of `rows`: it keeps prefixes while all rows run.
-        """
+        """Choose what is None. Raises EngineTooLarge naming the number that would fit."""
         context = manifest.sizes.context
         if capacity is not None and not 2 <= capacity <= context:
             raise EngineTooLarge(f"capacity must be in [2, {context}], the model's context, not {capacity}")
@@ -31,7 +38,7 @@ class CachePlan:
         share = free_bytes if rows is not None else int(free_bytes * _SHARE)
         fitting = share // per_slot
         wanted = min(_SLOTS, fitting * 8 // 9) if rows is None else rows
-        slots = wanted + max(1, wanted // 8)
+        slots = slots_for(wanted)
         if wanted < 1 or slots > fitting:
             raise EngineTooLarge(
                 f"{max(1, wanted)} rows of {tokens} tokens need {max(2, slots) * per_slot:,} bytes, "

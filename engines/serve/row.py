@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.errors import GenerationFailed
 from engines.serve.generation import Generation
 from engines.serve.history import History
 from engines.serve.masks import GrammarState
+from engines.serve.options import log_softmax
 from engines.serve.prompt import Completion, FinishReason, Prompt
 
 
@@ -18,6 +20,8 @@ class Row:
 
     limit: tokens the answer may have; with them `known` is `full` long. seed: of the random numbers.
     logprobs: of the prompt's options, as far as `forks_read` of their forks tell.
+    ending: tokens that complete the answer from here; found from `look_at` tokens before the limit on, see
+    engines.serve.closing.
     Times are time.monotonic() seconds.
     """
 
@@ -40,6 +44,8 @@ class Row:
     first_token: float | None = None
     logprobs: NDArray[np.float64] | None = None
     forks_read: int = 0
+    ending: list[int] | None = None
+    look_at: int = field(init=False)
 
     def __post_init__(self) -> None:
         options = self.prompt.options
@@ -49,6 +55,7 @@ class Row:
             self.logprobs = np.zeros(len(options.options))
         self.known = self.prompt_ids.tolist()
         self.full = len(self.known) + self.limit
+        self.look_at = self.limit if self.limit <= 128 else self.limit * 3 // 4
         self.generation.follow(self.known)
 
     @property
@@ -63,6 +70,23 @@ class Row:
     def generated(self) -> int:
         """Tokens of the answer so far."""
         return len(self.known) - len(self.prompt_ids)
+
+    def read_fork(self, logits: NDArray[np.float32]) -> tuple[int, ...] | None:
+        """Note how likely each way is at the fork it stands at, logits [V]; the path to the next, if any.
+
+        Raises GenerationFailed.
+        """
+        assert self.logprobs is not None and self.prompt.options is not None
+        forks = self.prompt.options.forks
+        if forks:
+            fork = forks[self.forks_read]
+            logprobs = log_softmax(logits[fork.tokens])
+            if not np.isfinite(logprobs).all():
+                raise GenerationFailed
+            for under, logprob in zip(fork.under, logprobs.tolist(), strict=True):
+                self.logprobs[under] += logprob
+            self.forks_read += 1
+        return forks[self.forks_read].path if self.forks_read < len(forks) else None
 
     def go_to(self, path: Sequence[int]) -> int:
         """Let `known` be the prompt and `path`; returns how many of its tokens stay the same."""

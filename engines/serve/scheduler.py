@@ -6,6 +6,7 @@ one of every row; a row whose backlog is empty after that has a next token to sa
 """
 
 import heapq
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -182,3 +183,17 @@ def common_length(one: Tokens, other: Tokens) -> int:
     width = min(len(one), len(other))
     differs = one[:width] != other[:width]
     return int(differs.argmax()) if differs.any() else width
+
+
+def adjacent(pieces: list[Piece]) -> list[list[Piece]]:
+    """Split into runs of neighbouring slots."""
+    ordered = sorted(pieces, key=lambda piece: piece.row.slot or 0)
+    cuts = [i for i, (a, b) in enumerate(pairwise(ordered), 1) if (b.row.slot or 0) != (a.row.slot or 0) + 1]
+    return [ordered[i:j] for i, j in pairwise([0, *cuts, len(ordered)])]
+
+
+def steps_saved(piece: Piece) -> int:
+    """Decode steps this row would have needed for the forced tokens of the piece."""
+    prompt = len(piece.row.prompt_ids)
+    beyond = piece.stop - max(piece.start, prompt)
+    return max(0, beyond - (piece.start >= prompt))

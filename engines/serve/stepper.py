@@ -2,19 +2,18 @@
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 
 from engines.errors import GenerationFailed, GrammarError
+from engines.serve.closing import Closing
 from engines.serve.costs import StepCosts
 from engines.serve.generation import Generation, notify
 from engines.serve.kernels.table import choice_table
-from engines.serve.options import OptionTree, log_softmax
 from engines.serve.prompt import FinishReason
 from engines.serve.row import Row
 from engines.serve.runtime.contract import Bits, Runtime
-from engines.serve.scheduler import Piece, Scheduler
+from engines.serve.scheduler import Piece, Scheduler, adjacent, steps_saved
 from engines.serve.slots import Copy, SlotTable
 from engines.serve.stats import Counters
 
@@ -23,7 +22,12 @@ class Stepper:
     """Drives a runtime along a scheduler's plans; `forget` hears of every generation that ends."""
 
     def __init__(
-        self, runtime: Runtime, rows: int, costs: StepCosts, forget: Callable[[Generation], None]
+        self,
+        runtime: Runtime,
+        rows: int,
+        costs: StepCosts,
+        forget: Callable[[Generation], None],
+        closing: Closing | None = None,
     ) -> None:
         self.runtime, self.costs, self.counters = runtime, costs, Counters()
         self.table = SlotTable(runtime.slots, runtime.capacity, rows)
@@ -31,7 +35,7 @@ class Stepper:
         self._bits = np.zeros((rows, -(-runtime.vocab_size // 32)), np.int32)
         self._bits_address, self._bits_size = self._bits.ctypes.data, self._bits.shape[1] * 4
         self._touched: list[Generation] = []
-        self._forget = forget
+        self._forget, self._closing = forget, closing
 
     def add(self, row: Row) -> None:
         """Queue a row. One whose grammar leaves no choice at all ends here."""
@@ -103,7 +107,7 @@ class Stepper:
 
     def _prefill(self, pieces: list[Piece]) -> None:
         rows = list[Row]()
-        for run in _adjacent(pieces):
+        for run in adjacent(pieces):
             tokens = [np.asarray(piece.row.known[piece.start : piece.stop], np.int64) for piece in run]
             first = run[0].row.slot or 0
             began = time.perf_counter()
@@ -119,7 +123,7 @@ class Stepper:
             self.counters.tokens_prefilled += count
             for slot, ids in enumerate(tokens, first):
                 self.table.extend(slot, ids)
-            self.counters.decode_steps_saved += sum(map(_steps_saved, run))
+            self.counters.decode_steps_saved += sum(map(steps_saved, run))
             rows += [piece.row for piece in run if piece.stop == len(piece.row.known)]
         if rows:
             self._sample(rows)
@@ -149,15 +153,16 @@ class Stepper:
         The best token of a greedy row is tried on its grammar first: a model that follows the format needs
         no mask then, and the mask would have left that token the best.
         """
-        for row in rows:
-            if row.prompt.options is not None:
-                self._read_fork(row, row.prompt.options)
-        rows = [row for row in rows if row.prompt.options is None]
-        if not rows:
-            return 0.0
+        scoring = 0.0
+        if scored := [row for row in rows if row.prompt.options is not None]:
+            scoring = self._score(scored)
+            rows = [row for row in rows if row.prompt.options is None]
+            if not rows:
+                return scoring
         constrained = [i for i, row in enumerate(rows) if row.grammar is not None]
         masked = self._mask(rows, [i for i in constrained if rows[i].prompt.sampling.temperature > 0])
         tokens, seconds = self._draw(rows, masked)
+        seconds += scoring
         refused = [i for i in constrained if not self._accepts(rows[i], tokens[i])]
         greedy = [i for i in refused if rows[i].prompt.sampling.temperature == 0]
         if greedy:
@@ -173,25 +178,22 @@ class Stepper:
         self._hand_out(rows, tokens)
         return seconds
 
-    def _read_fork(self, row: Row, options: OptionTree) -> None:
-        """Note how likely each way is at the fork that the row stands at, and send it to the next one."""
-        assert row.logprobs is not None and row.slot is not None
-        if options.forks:
-            fork = options.forks[row.forks_read]
-            scores = self.runtime.logits(range(row.slot, row.slot + 1))[0]
-            logprobs = log_softmax(scores[fork.tokens])
-            if not np.isfinite(logprobs).all():
-                self._fail(row, GenerationFailed())
-                return
-            for under, logprob in zip(fork.under, logprobs.tolist(), strict=True):
-                row.logprobs[under] += logprob
-            row.forks_read += 1
-        if row.forks_read < len(options.forks):
-            self.table.truncate(row.slot, row.go_to(options.forks[row.forks_read].path))
-            return
-        row.go_to(())
-        self.table.truncate(row.slot, len(row.known))
-        self.end(row, "stop")
+    def _score(self, rows: list[Row]) -> float:
+        """Rows that stand at a fork of their options: read it and go on; returns the runtime's seconds."""
+        slots = [row.slot or 0 for row in rows]
+        began = time.perf_counter()
+        logits = self.runtime.logits(range(min(slots), max(slots) + 1))
+        seconds = time.perf_counter() - began
+        for row, slot in zip(rows, slots, strict=True):
+            try:
+                path = row.read_fork(logits[slot - min(slots)])
+            except GenerationFailed as error:
+                self._fail(row, error)
+                continue
+            self.table.truncate(slot, row.go_to(path or ()))
+            if path is None:
+                self.end(row, "stop")
+        return seconds
 
     def _hand_out(self, rows: list[Row], tokens: list[int]) -> None:
         now = time.monotonic()
@@ -267,7 +269,7 @@ class Stepper:
 
         True when the answer ends.
         """
-        tokens, complete = sampled, False
+        tokens, complete, cut = sampled, False, False
         if row.grammar is not None and row.stops.isdisjoint(sampled):
             try:
                 forced = row.grammar.follow()
@@ -275,6 +277,8 @@ class Stepper:
                 self._fail(row, error)
                 return True
             tokens, complete = sampled + forced, row.grammar.complete
+            if self._closing is not None and (ending := self._closing.instead(row, tokens, complete)):
+                tokens, cut = ending, True
         before = len(row.known)
         reason: FinishReason | None = None
         stop: int | None = None
@@ -287,7 +291,7 @@ class Stepper:
             row.known.append(token)
         else:
             reason = "stop" if complete else None
-        if reason is None and len(row.known) == row.full:
+        if reason is None and (cut or len(row.known) == row.full):
             reason = "length"
         self._count(row, len(row.known) - before, len(sampled))
         if reason is not None:
@@ -301,17 +305,3 @@ class Stepper:
         self.counters.tokens_generated += appended
         if row.generation.streaming:
             self._touched.append(row.generation)
-
-
-def _adjacent(pieces: list[Piece]) -> list[list[Piece]]:
-    """Split into runs of neighbouring slots."""
-    ordered = sorted(pieces, key=lambda piece: piece.row.slot or 0)
-    cuts = [i for i, (a, b) in enumerate(pairwise(ordered), 1) if (b.row.slot or 0) != (a.row.slot or 0) + 1]
-    return [ordered[i:j] for i, j in pairwise([0, *cuts, len(ordered)])]
-
-
-def _steps_saved(piece: Piece) -> int:
-    """Decode steps this row would have needed for the forced tokens of the piece."""
-    prompt = len(piece.row.prompt_ids)
-    beyond = piece.stop - max(piece.start, prompt)
-    return max(0, beyond - (piece.start >= prompt))

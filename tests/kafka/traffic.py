@@ -26,6 +26,7 @@ def settings(address: str, name: str, **changes: object) -> KafkaSettings:
         "dead_letter_topic": f"{name}.dead-letters",
         "metrics_topic": f"{name}.metrics",
         "control_topic": f"{name}.control",
+        "journal_topic": f"{name}.journal",
         "audit_topic": f"{name}.audit",
         "partitions": 2,
         "session_timeout_seconds": 3.0,

@@ -19,6 +19,6 @@ def register_task(task: Task) -> Task:
     return _registered.add(task)
 
 
-def standard_tasks(system: str | None = None) -> Mapping[str, Task]:
-    """Those given and those registered by now; `system` is the system message of chats that bring none."""
-    return {**_registered, ChatTask.name: ChatTask(system)}
+def standard_tasks(system: str | None = None, max_tools: int = 16) -> Mapping[str, Task]:
+    """Those given and those registered by now; `system` and `max_tools` as in ChatTask."""
+    return {**_registered, ChatTask.name: ChatTask(system, max_tools)}

@@ -77,17 +77,23 @@ class McpServer:
         try:
             result = await client.call_tool(name, arguments, read_timeout_seconds=seconds)
         except MCPError as error:
-            if error.code == CONNECTION_CLOSED:
-                self._lost.set()
-                raise ConnectionError("the MCP server is gone") from None
-            raise ValueError(error.message) from None
-        except (OSError, httpx2.HTTPError) as error:
-            self._lost.set()
+            if error.code != CONNECTION_CLOSED:
+                raise ValueError(error.message) from None
+            self._lose(client)
+            raise ConnectionError("the MCP server is gone") from None
+        except Exception as error:  # whatever the transport raises when its other end is not there
+            self._lose(client)
             raise ConnectionError(f"the MCP server cannot be reached ({type(error).__name__})") from None
         data = _data(result)
         if result.is_error:
             raise ValueError(data if isinstance(data, str) else "the tool failed")
         return data
+
+    def _lose(self, client: Client) -> None:
+        """Let later calls wait for the next connection, if `client` was not replaced already."""
+        if self._client.done() and self._client.result() is client:
+            self._client = asyncio.get_running_loop().create_future()
+            self._lost.set()
 
     async def _list(self, client: Client) -> list[McpTool]:
         page: ListToolsResult = await client.list_tools()
@@ -101,23 +107,23 @@ class McpServer:
 
     async def _stay_connected(self) -> None:
         """Raises what is wrong with the first connection; later ones are tried again."""
-        first = True
+        was_there = False
         while True:
             try:
                 async with self._connected() as client:
                     self._lost.clear()
                     self._client.set_result(client)
-                    first = False
+                    was_there = True
                     await self._lost.wait()
             except Exception as error:
-                if first:
+                if not was_there:
                     raise
                 log.warning("mcp_connection_failed", server=self._name, error=_reason(error))
+                await asyncio.sleep(_RECONNECT_SECONDS)
             if self._client.done():
-                self._client = asyncio.get_running_loop().create_future()
+                self._lose(self._client.result())
             # A server that was restarted may have other tools.
             self.changed = True
-            await asyncio.sleep(_RECONNECT_SECONDS)
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[Client]:

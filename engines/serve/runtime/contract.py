@@ -52,11 +52,15 @@ class Runtime(Protocol):
         ...
 
     def logits(self, slots: range) -> Logits:
-        """A copy of the slots' logits, [len(slots), V]; to look at them, not to sample."""
+        """A copy of the slots' logits, [len(slots), V]: to score some tokens or to look, not to sample."""
         ...
 
     def copy_slot(self, source: int, target: int, length: int) -> None:
         """Copy the KV of the first `length` positions."""
+        ...
+
+    def leave(self) -> None:
+        """The calling thread is done with it; another may go on."""
         ...
 
     def close(self) -> None:

@@ -116,6 +116,9 @@ class OrtRuntime:
     def finish(self) -> None:
         pass  # nothing is ever left running
 
+    def leave(self) -> None:
+        pass  # any thread may call it
+
     def logits(self, slots: range) -> Logits:
         return self._logits[slots.start : slots.stop, 0].copy()
 

@@ -53,6 +53,7 @@ class Format(ABC):
     name: ClassVar[str]
     answer_ends: ClassVar[tuple[str, ...]] = ("<|user|>", "<|endoftext|>")
     call_ends: ClassVar[tuple[str, ...]] = ("<|observation|>",)
+    parallel_calls: ClassVar[bool] = False  # whether the family was trained on several calls in one turn
     answer_lead: ClassVar[str] = "\n"  # between the generation prompt and an answer's text
 
     def __init__(self, added_tokens: Mapping[str, int], *, write_defaults: bool = False) -> None:

@@ -31,6 +31,7 @@ _ARGUMENT = re.compile(rf"{_KEY}(.*?){_KEY_END}\s*{_VALUE}(.*?){_VALUE_END}", re
 class Glm45(Format):
     name: ClassVar[str] = "glm45"
     line_end: ClassVar[str] = "\n"
+    parallel_calls: ClassVar[bool] = True
 
     def adapt(
         self, messages: Sequence[Message], tools: list[Tool] | None, template: Template

@@ -29,7 +29,7 @@ def registry():
         async def note(text: str, context: ToolContext) -> list[str]:
             return [text, context.user_id or "", context.idempotency_key]
 
-        @register_tool(description="Take long.")
+        @register_tool(description="Take long.", read_only=True)
         async def slow() -> None:
             import asyncio
 

@@ -4,6 +4,9 @@ import time
 
 import numpy as np
 
+from engines.serve.runtime.ort import Drawn
+from engines.serve.sampler import draw
+
 
 class ScriptedRuntime:
     """`script(prompt)` gives the assistant's next turn, end token included, for the prompt's text."""
@@ -16,20 +19,28 @@ class ScriptedRuntime:
         self._longest = max(map(len, self._ids))
         self._assistant = tokenizer.token_id("<|assistant|>")
         self._cells = [[0] * capacity for _ in range(slots)]
+        self._rows = np.zeros((slots, self.vocab_size), np.float32)
 
     def prefill(self, slots, tokens, starts):
         for slot, ids, start in zip(slots, tokens, starts.tolist(), strict=True):
-            self._cells[slot][start : start + len(ids)] = ids.tolist()
-        ends = [start + len(ids) for start, ids in zip(starts.tolist(), tokens, strict=True)]
-        return np.stack([self._logits(slot, end) for slot, end in zip(slots, ends, strict=True)])
+            end = start + len(ids)
+            self._cells[slot][start:end] = ids.tolist()
+            self._rows[slot] = self._logits(slot, end)
 
     def decode(self, tokens, positions):
         time.sleep(self.step_seconds)
         for slot, (token, position) in enumerate(zip(tokens.tolist(), positions.tolist(), strict=True)):
             self._cells[slot][position] = token
-        return np.stack(
-            [self._logits(slot, position + 1) for slot, position in enumerate(positions.tolist())]
-        )
+            self._rows[slot] = self._logits(slot, position + 1)
+
+    def sample(self, table, allowed=None, seen=None):
+        return Drawn(draw(self._rows, table, allowed, seen))
+
+    def finish(self):
+        pass
+
+    def logits(self, slots):
+        return self._rows[slots.start : slots.stop].copy()
 
     def copy_slot(self, source, target, length):
         self._cells[target][:length] = self._cells[source][:length]

@@ -61,7 +61,7 @@ async def test_tools_learn_whose_request_it_is_and_get_a_stable_key(ask):
     first = await ask(script, user_id="U1")
     again = await ask(script, user_id="U1", job={"attempt": 2})
     text, user, key = first.tools[0].result
-    assert (text, user) == ("x", "U1") and key.startswith("call_")
+    assert (text, user) == ("x", "U1") and key == "topic/0/7/0"
     assert again.tools[0].result[2] == key and again.attempt == 2
 
 

@@ -32,16 +32,31 @@ def plan_of(capacity, slots, chunk=16):
     )
 
 
-def open_emulated_runtime(library, engine: Path, work: Path, *, slots, capacity, **options):
-    """A TrtRuntime of `slots` slots over the standard graph of an engine folder."""
-    plan, manifest = work / "model.plan", Manifest.load(engine)
-    plan.write_bytes(b"graph:" + str(engine / manifest.graphs["standard"]).encode())
+def open_emulated_runtime(
+    library,
+    engine: Path,
+    work: Path,
+    *,
+    slots,
+    capacity,
+    ask=None,
+    plan=None,
+    total=1 << 30,
+    device=None,
+    module=None,
+    **options,
+):
+    """A TrtRuntime over the standard graph of an engine folder. ask: slots other than the plan's; plan: bytes
+    of the plan file other than the graph; total: bytes of the device."""
+    path, manifest = work / "model.plan", Manifest.load(engine)
+    path.write_bytes(plan or b"graph:" + str(engine / manifest.graphs["standard"]).encode())
     manifest = manifest.model_copy(
         update={
             "plan": plan_of(capacity + 1, slots),
-            "files": {"model.plan": FileEntry.of(plan)},
+            "files": {"model.plan": FileEntry.of(path)},
             "runtime": "tensorrt",
         }
     )
-    device = EmulatedDevice(library)
-    return TrtRuntime.on(device, emulated_tensorrt_on(device), work, manifest, slots=slots, **options)
+    device = device or EmulatedDevice(library, total)
+    module = module or emulated_tensorrt_on(device)
+    return TrtRuntime.on(device, module, work, manifest, slots=ask or slots, **options)

@@ -4,7 +4,10 @@ import asyncio
 import time
 from types import SimpleNamespace
 
+from aiokafka import TopicPartition
+
 from daemon.kafka.cancellations import Cancellation, Cancellations
+from daemon.kafka.journal import LaneJournal
 from daemon.kafka.lane import Lane
 from daemon.kafka.offset_map import Counts, decode
 from daemon.kafka.offsets import Mark, Progress
@@ -60,6 +63,7 @@ def opened(memory: Memory, handler, mark: Mark, before: Counts, fresh_from: int,
         room,
         memory,
         progress,
+        LaneJournal("journal", TopicPartition("t", 0), 10**6, {}),
         suspects=Suspects(mark, before, fresh_from, chosen),
         on_room=lambda: None,
         on_end=lambda error: None,

@@ -1,44 +1,11 @@
 """Engines to try things on: a fake one, the golden checkpoints, and a tokenizer that fits their 256 ids."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 
-from engines.build import build
 from engines.manifest import Manifest
 from engines.serve.engine import Engine
 from engines.serve.runtime.ort import OrtRuntime
-from tests.unit.gpu.emulated_runtime import open_emulated_runtime
 from tests.unit.serve.fake_runtime import FakeRuntime
-
-GOLDEN = Path(__file__).parents[2] / "data" / "golden"
-GLM_CASES = ("glm", "glm-edge-tied")
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory):
-    """Engine folders of the golden checkpoints, built once, by name."""
-    root = tmp_path_factory.mktemp("engines")
-    for name in GLM_CASES:
-        build(GOLDEN / name, root / name, dialects=("fused", "standard"))
-    return root
-
-
-@pytest.fixture(scope="session")
-def golden():
-    """The reference's arrays by name; `sure` tells how many greedy tokens rounding cannot change."""
-    cases = {}
-    for name in GLM_CASES:
-        with np.load(GOLDEN / name / "golden.npz") as arrays:
-            case = dict(arrays)
-        close = case["margins"] < 1e-2
-        case["sure"] = np.where(close.any(axis=1), close.argmax(axis=1), close.shape[1])
-        case["prompts"] = [
-            ids[:n].tolist() for ids, n in zip(case["input_ids"], case["lengths"], strict=True)
-        ]
-        cases[name] = case
-    return cases
 
 
 @pytest.fixture
@@ -48,18 +15,6 @@ def open_ort(folders):
     def open_(name="glm", slots=8, capacity=128, **options):
         folder = folders / name
         return OrtRuntime.open(folder, Manifest.load(folder), slots=slots, capacity=capacity, **options)
-
-    return open_
-
-
-@pytest.fixture
-def open_emulated(folders, emulated, tmp_path):
-    """open_emulated(name, slots, capacity) → TrtRuntime of a golden checkpoint on an emulated GPU."""
-
-    def open_(name="glm", slots=8, capacity=127, **options):
-        return open_emulated_runtime(
-            emulated, folders / name, tmp_path, slots=slots, capacity=capacity, **options
-        )
 
     return open_
 

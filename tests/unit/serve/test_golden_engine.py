@@ -11,7 +11,7 @@ from engines.serve.costs import StepCosts
 from engines.serve.engine import Engine
 from engines.serve.grammar import Grammar
 from engines.serve.prompt import Prompt
-from tests.unit.serve.conftest import GOLDEN
+from tests.unit.conftest import GOLDEN
 from tests.unit.serve.small_tokenizer import small_tokenizer
 
 WAIT = 60

@@ -16,6 +16,18 @@ from engines.serve.runtime.trt.choice import choose_device
 from engines.serve.runtime.trt.device import Event, Host
 from engines.serve.runtime.trt.faults import fault
 
+_thread = threading.local()  # device: whose context is current, at most one per thread
+
+
+def _bound() -> "CudaDevice | None":
+    return getattr(_thread, "device", None)
+
+
+def _leave() -> None:
+    device, _thread.device = _bound(), None
+    if device is not None:
+        device.pop()
+
 
 class CudaDevice:
     """See Device. Opened with its own context, bound to the calling thread."""
@@ -29,26 +41,33 @@ class CudaDevice:
             uuids = [driver.device_uuid(i) for i in range(self._cuda.Device.count())]
             index = choose_device(wanted, uuids)
             device = self._cuda.Device(index)
+            _leave()
             self.name = f"{device.name()} {index} ({uuids[index]})"
             self.capability = "{}.{}".format(*device.compute_capability())
             self._context = device.make_context(self._cuda.ctx_flags.SCHED_BLOCKING_SYNC)
+            _thread.device = self
             self._stream = self._cuda.Stream()
             self.stream = int(self._stream.handle)
             module = self._cuda.module_from_buffer(compile_kernels(source(), self.capability))
             self._kernels = {name: module.get_function(name) for name in KERNELS}
         self._kept: list[Any] = [module]
-        self._thread: int | None = threading.get_ident()
 
     def bind(self) -> None:
-        if self._thread != threading.get_ident():
-            with self._faults("binding it to a thread"):
-                self._context.push()
-            self._thread = threading.get_ident()
+        if _bound() is self:
+            return
+        with self._faults("binding it to a thread"):
+            _leave()
+            self._context.push()
+        _thread.device = self
 
     def unbind(self) -> None:
+        if _bound() is self:
+            _leave()
+
+    def pop(self) -> None:
+        """Take the context off the calling thread, where it must be the current one."""
         with self._faults("leaving a thread"):
             self._context.pop()
-        self._thread = None
 
     def memory(self) -> tuple[int, int]:
         with self._faults("asking for free memory"):
@@ -95,7 +114,7 @@ class CudaDevice:
             self.bind()
             self._kept.clear()
             self._kernels.clear()
-            self._context.pop()
+            _leave()
             self._context.detach()
 
     @contextmanager

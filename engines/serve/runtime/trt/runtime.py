@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from engines.errors import EngineTooLarge
+from engines.errors import EngineTooLarge, GpuFailed
 from engines.manifest import Manifest
 from engines.serve.kernels.table import DRAW, Table
 from engines.serve.runtime.contract import Bits, Logits, Tokens
@@ -67,7 +68,7 @@ class TrtRuntime:
         """Load the engine folder's plan on a GPU of this machine.
 
         slots: None for as many as fit. device: index or UUID. limit: seconds a step may take. cache: file for
-        what TensorRT-RTX compiles here. Any thread may use the runtime afterwards, one at a time.
+        what TensorRT-RTX compiles here. It is this thread's until `leave`.
         Raises EngineFolderError, EngineTooLarge, DeviceNotFound, KernelError, GpuFailed.
         """
         assert manifest.plan is not None
@@ -78,7 +79,6 @@ class TrtRuntime:
         except BaseException:
             gpu.close()
             raise
-        gpu.unbind()
         return runtime
 
     @classmethod
@@ -159,6 +159,9 @@ class TrtRuntime:
         self._device.bind()
         wait_until(self._device.record().query, self._limit)
 
+    def leave(self) -> None:
+        self._device.unbind()
+
     def logits(self, slots: range) -> Logits:
         self._device.bind()
         width = 4 * self.vocab_size
@@ -182,6 +185,8 @@ class TrtRuntime:
             )
 
     def close(self) -> None:
+        with suppress(GpuFailed):  # a GPU that failed has nothing to give back
+            self._device.bind()
         self._steps.close()
         self._device.close()
 

@@ -91,6 +91,7 @@ class Steps:
         for bucket in self._buckets:
             self._stage_decode(bucket, none, none)
             self._run_decode(bucket)
+            wait_until(self._device.record().query, max(self._limit, _FIRST))
             if not self._loaded.own_graphs:
                 self._captured[bucket] = self._device.capture(lambda size=bucket: self._run_decode(size))  # type: ignore[misc]
         one = np.zeros(1, np.int64)

@@ -55,7 +55,7 @@ async def run(opened, name, arguments=None):
 
 
 async def test_tools_over_stdio(connect):
-    opened = await connect(**STDIO, connect_seconds=60)
+    opened = await connect(**STDIO, connect_seconds=60, timeout_seconds=60)
     tools = {tool.name: tool for tool in opened.tools}
     assert list(tools) == ["desk_look_up", "desk_put", "desk_suspicious", "desk_leave"]
     flags = {name: (tool.read_only, tool.idempotent) for name, tool in tools.items()}

@@ -3,6 +3,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,16 +26,15 @@ def postgres_programs():
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
+def postgres():
     """URL of a server of our own; PostgreSQL refuses to run as root."""
     programs = postgres_programs()
     if programs is None:
         pytest.skip("PostgreSQL's initdb is missing; on Debian or Ubuntu: apt install postgresql")
-    folder = tmp_path_factory.mktemp("postgres")
     as_nobody = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+    # Not pytest's folder: that is for its owner only.
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     if as_nobody:
-        for path in [folder, *folder.parents[:2]]:
-            path.chmod(0o755)
         shutil.chown(folder, "nobody", "nogroup")
     data = folder / "data"
     with socket.socket() as free:
@@ -53,6 +53,7 @@ def postgres(tmp_path_factory):
     run("pg_ctl", "-w", "-o", options, "-l", folder / "log", "start")
     yield f"postgresql+psycopg://owner@127.0.0.1:{port}/postgres"
     run("pg_ctl", "-m", "immediate", "stop")
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

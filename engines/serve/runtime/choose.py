@@ -1,0 +1,51 @@
+"""The runtime that an engine folder was built for, with as many slots as are asked for or fit."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from engines.errors import EngineTooLarge
+from engines.manifest import Manifest
+from engines.serve.memory import CachePlan, rows_of, slots_for
+from engines.serve.runtime.contract import Runtime
+from engines.serve.runtime.ort import OrtRuntime
+from engines.serve.runtime.trt.runtime import TrtRuntime
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the operator asks for; None chooses. rows: that may run at once; capacity: tokens per row.
+
+    device: of the GPU, an index or UUID; threads, spinning: of the CPU.
+    """
+
+    rows: int | None = None
+    capacity: int | None = None
+    device: str | int | None = None
+    threads: int | None = None
+    spinning: bool = False
+
+
+def open_runtime(folder: Path, manifest: Manifest, wanted: Wanted) -> tuple[Runtime, int]:
+    """The runtime and its rows. There is no way back to the CPU from a plan that does not run here.
+
+    Raises EngineFolderError, EngineTooLarge, DeviceNotFound, KernelError, GpuFailed.
+    """
+    if manifest.plan is not None and manifest.runtime != "onnxruntime":
+        most = manifest.plan.capacity - 1
+        if wanted.capacity is not None and wanted.capacity != most:
+            raise EngineTooLarge(f"the plan was built for a capacity of {most}, not {wanted.capacity}")
+        slots = None if wanted.rows is None else slots_for(wanted.rows)
+        gpu = TrtRuntime.open(folder, manifest, slots=slots, device=wanted.device)
+        return gpu, rows_of(gpu.slots) if wanted.rows is None else wanted.rows
+    plan = CachePlan.fit(manifest, psutil.virtual_memory().available, wanted.rows, wanted.capacity)
+    cpu = OrtRuntime.open(
+        folder,
+        manifest,
+        slots=plan.slots,
+        capacity=plan.capacity,
+        threads=wanted.threads,
+        spinning=wanted.spinning,
+    )
+    return cpu, plan.rows

@@ -1,0 +1,83 @@
+"""Does every call under grammar fit the caller's schema? BFCL's live_simple: 258 schemas of real users.
+
+Cut are those of the valid ones that were closed early because the tokens ran out.
+
+usage: python -m tests.bench.bench_bfcl [live_simple.jsonl] [--max-tokens N] [--verbose]
+"""
+
+import argparse
+import asyncio
+import shutil
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from daemon.agent.agent import Agent
+from daemon.agent.job import Job
+from daemon.bundled import CHECKPOINT, bundled_engine
+from daemon.tools.registry import Registry
+from engines.build import build
+from engines.serve.engine import Engine
+from schemas.request import Request
+from tests.bench.random_model import Shape, write_checkpoint, write_tokenizer
+from tests.bfcl import EXCERPT, cases, problem
+
+SHAPE = Shape(64, 2, 2, 1, 32, 128, 1536, context=4096)
+TEMPLATE = CHECKPOINT.parent / "chat_template.jinja"
+
+
+def random_engine(folder: Path) -> Path:
+    """An engine folder whose model knows nothing."""
+    write_checkpoint(folder / "checkpoint", SHAPE)
+    write_tokenizer(folder / "checkpoint", SHAPE.vocab_size)
+    shutil.copy(TEMPLATE, folder / "checkpoint")
+    build(folder / "checkpoint", folder / "engine", precision="fp32")
+    return folder / "engine"
+
+
+async def run(folder: Path, requests: list[dict], max_tokens: int, temperature: float, verbose: bool) -> None:
+    engine = Engine.load(folder, slots=16)
+    engine.start()
+    agent = Agent(engine, engine.tokenizer, Registry(), model="bench", max_tokens=max_tokens)
+    sampling = {"temperature": temperature, "seed": 1}
+    began = time.perf_counter()
+    try:
+        replies = await asyncio.gather(
+            *(agent.run(Job(Request(**request, sampling=sampling), request["id"])) for request in requests)
+        )
+    finally:
+        engine.close()
+    count = Counter[str]()
+    for request, reply in zip(requests, replies, strict=True):
+        wrong = problem(request, reply)
+        refused = reply.status == "rejected" and reply.error.code.value == "unsupported_schema"
+        kind = "refused" if refused else "wrong" if wrong else "valid"
+        count[kind] += 1
+        count["cut"] += kind == "valid" and reply.finish_reason == "length"
+        if wrong and (verbose or not refused):
+            print(f"    {request['id']}: {wrong}")
+    seconds = time.perf_counter() - began
+    told = [f"{count[kind]} {kind}" for kind in ("valid", "cut", "refused", "wrong")]
+    print(f"  temperature {temperature}: of {len(requests)}: {', '.join(told)}; {seconds:.1f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", type=Path, nargs="?", default=EXCERPT)
+    parser.add_argument("--max-tokens", type=int, default=256)
+    parser.add_argument("--verbose", action="store_true", help="say why schemas were refused")
+    options = parser.parse_args()
+    requests = cases(options.cases)
+    with tempfile.TemporaryDirectory() as work:
+        engines = {"random weights": random_engine(Path(work))}
+        if CHECKPOINT.is_dir():
+            engines["bundled model"] = bundled_engine()
+        for name, folder in engines.items():
+            print(name)
+            for temperature in (0.0, 1.0):
+                asyncio.run(run(folder, requests, options.max_tokens, temperature, options.verbose))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Tests that need a GPU: PyCUDA, a TensorRT and a driver. Elsewhere they are skipped, each saying why."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engines.build import build
+from engines.build.plan import PlanOptions
+from engines.errors import AutoGLMError
+from engines.manifest import Manifest
+from engines.serve.runtime.trt.cuda import CudaDevice
+from engines.serve.runtime.trt.runtime import TrtRuntime
+from tests.bench.random_model import EDGE, write_checkpoint
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+FLAVOURS = ("tensorrt", "tensorrt_rtx")
+DEVICE = os.environ.get("AUTOGLM_TEST_DEVICE")
+
+
+@pytest.fixture(scope="session")
+def gpu():
+    """Skips without a device; otherwise its name and compute capability."""
+    try:
+        device = CudaDevice(DEVICE)
+    except AutoGLMError as error:
+        pytest.skip(str(error))
+    found = device.name, device.capability
+    device.close()
+    return found
+
+
+@pytest.fixture
+def device(gpu):
+    opened = CudaDevice(DEVICE)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session", params=FLAVOURS)
+def flavour(request, gpu):
+    pytest.importorskip(request.param, reason=f"{request.param} is not installed")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def golden_folders(flavour, tmp_path_factory):
+    """Engine folders of the golden checkpoints in bfloat16, built when first asked for."""
+    root = tmp_path_factory.mktemp(flavour)
+
+    def folder(name):
+        build(GOLDEN / name, root / name, plan=PlanOptions(8, 128, 32, flavour=flavour))
+        return root / name
+
+    return folder
+
+
+@pytest.fixture
+def open_golden(golden_folders):
+    """open_golden(name) → TrtRuntime of a golden checkpoint."""
+    opened = []
+
+    def open_(name):
+        folder = golden_folders(name)
+        opened.append(TrtRuntime.open(folder, Manifest.load(folder), device=DEVICE))
+        return opened[-1]
+
+    yield open_
+    for runtime in opened:
+        runtime.close()
+
+
+@pytest.fixture(scope="session")
+def edge(flavour, tmp_path_factory):
+    """TrtRuntime of random weights in the shape of GLM-Edge-1.5B, int4, and the plan's bytes."""
+    checkpoint, folder = tmp_path_factory.mktemp("checkpoint"), tmp_path_factory.mktemp("edge")
+    write_checkpoint(checkpoint, EDGE)
+    build(checkpoint, folder, precision="int4", plan=PlanOptions(16, 1024, 128, flavour=flavour))
+    manifest = Manifest.load(folder)
+    runtime = TrtRuntime.open(folder, manifest, device=DEVICE)
+    yield runtime, manifest.files["model.plan"].bytes
+    runtime.close()
+
+
+@pytest.fixture
+def report(request):
+    """report(what, value): a line of the table that `make gpu-check` prints."""
+
+    def report_(what, value):
+        request.config.stash.setdefault(LINES, []).append((request.node.name, what, value))
+
+    return report_
+
+
+LINES = pytest.StashKey[list]()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    lines = config.stash.get(LINES, [])
+    if lines:
+        terminalreporter.section("measured on this GPU")
+        width = max(len(what) for _, what, _ in lines)
+        for test, what, value in lines:
+            terminalreporter.write_line(f"{what:<{width}}  {value}   ({test})")
