@@ -8,6 +8,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from daemon.kafka.errors import LaneFenced
+from daemon.kafka.history import History
 from daemon.kafka.journal import JournalTopic
 from daemon.kafka.lane import Lane
 from daemon.kafka.offsets import Mark, Progress
@@ -35,6 +36,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer: AIOKafkaConsumer,
         publisher: Publisher,
         journal: JournalTopic,
+        history: History,
         room: Room,
         settings: KafkaSettings,
         fail: Callable[[BaseException], None],
@@ -42,7 +44,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         """`fail` ends the daemon: called with what no lane can recover from."""
         self._consumer = consumer
         self._publisher = publisher
-        self._journal = journal
+        self._journal, self._history = journal, history
         self._room = room
         self._settings = settings
         self._fail = fail
@@ -161,6 +163,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             progress,
             await self._journal.open(partition),
             suspects=Suspects(mark, counts, end, self._settings),
+            window=await self._history.window(partition),
             on_room=lambda: self._resume(partition),
             on_end=lambda error: self._ended(partition, error),
         )

@@ -12,6 +12,7 @@ from daemon.kafka.at_least_once import AtLeastOncePublisher
 from daemon.kafka.cancellations import Cancellation, Cancellations
 from daemon.kafka.control import Control
 from daemon.kafka.exactly_once import TransactionalPublisher
+from daemon.kafka.history import History
 from daemon.kafka.journal import JournalTopic
 from daemon.kafka.producer import close, new_producer, send, send_all
 from daemon.kafka.publisher import Publisher
@@ -73,7 +74,8 @@ class Consumer:
             self._cancellations,
         )
         journal = JournalTopic(settings, self._topics)
-        self._assignment = Assignment(self._consumer, publisher, journal, room, settings, self._fail)
+        history = History(settings, self._topics)
+        self._assignment = Assignment(self._consumer, publisher, journal, history, room, settings, self._fail)
 
     async def start(self) -> None:
         """Verify or create topics, connect, join the group.

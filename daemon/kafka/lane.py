@@ -13,6 +13,7 @@ from aiokafka import ConsumerRecord
 
 from daemon.kafka.alarm import Alarm
 from daemon.kafka.cancellations import Cancellation
+from daemon.kafka.duplicates import Window
 from daemon.kafka.journal import LaneJournal, RequestNotes
 from daemon.kafka.offsets import Mark, Progress
 from daemon.kafka.order import KeyOrder
@@ -41,6 +42,7 @@ class Lane:
         journal: LaneJournal,
         *,
         suspects: Suspects,
+        window: Window,
         on_room: Callable[[], None],
         on_end: Callable[[BaseException], None],
     ) -> None:
@@ -50,6 +52,7 @@ class Lane:
         self._progress = progress
         self._journal = journal
         self._suspects = suspects
+        self._window = window
         self._suspect: Waiting | None = None  # taken alone; nothing else is taken until it is answered
         self._on_room = on_room
         self._on_end = on_end
@@ -103,12 +106,11 @@ class Lane:
     def cancel(self, cancellation: Cancellation) -> Waiting | None:
         """Call off the request that is meant, if it waits or is in work here."""
         here: list[Waiting] = [*self._order, *self._work.values()]
-        for waiting in here:
-            if cancellation.means(waiting):
-                waiting.record.cancelled.set()
-                self._sweep()
-                return waiting
-        return None
+        found = next(filter(cancellation.means, here), None)
+        if found is not None:
+            found.record.cancelled.set()
+            self._sweep()
+        return found
 
     async def settle(self, grace_seconds: float) -> bool:
         """After `suspend`: wait until nothing is in work and everything is committed; False when that took
@@ -164,11 +166,9 @@ class Lane:
             self._on_room()
 
     def _enter(self, record: Incoming) -> None:
-        waiting = Waiting.of(record, unordered=self._room.settings.unordered)
+        waiting = self._room.waiting(record)
         if self._suspects.suspected(record.offset):
             waiting.suspect, self._suspect = True, waiting
-        if self._room.cancellations.claim(waiting):
-            record.cancelled.set()
         self._order.add(waiting)
         self._alarm.by(0.0 if record.cancelled.is_set() else waiting.deadline)
 
@@ -225,10 +225,13 @@ class Lane:
                     log.warning("request_tried_alone", request=record.address)
                     await self._publish([], self._progress.mark(self._suspects.counts))
                 notes = RequestNotes(self._journal, record, self._note)
-                answered = await self._room.answer(replace(record, notes=notes))
+                first = self._window.find(waiting.fingerprint)
+                record = replace(record, notes=notes)
+                answered = await self._room.answer(record, waiting.fingerprint, first)
         except Postponed as postponed:
             self._rest(waiting, postponed.seconds)
             return
+        self._window.note(record, answered.records)
         self._ready.append(answered)
         self._order.done(waiting)
         self._stir()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from daemon.kafka.deadletter import PREFIX
 from daemon.kafka.record import Headers, Outgoing
@@ -97,19 +98,25 @@ async def letters(settings: KafkaSettings) -> AsyncIterator[Letter]:
         auto_offset_reset="earliest",
         isolation_level="read_committed",
     )
-    await consumer.start()
     try:
-        numbers = await _partitions(consumer, settings.dead_letter_topic)
-        for number in numbers:
+        await consumer.start()
+        for number in await _partitions(settings):
             async for letter in _partition(consumer, TopicPartition(settings.dead_letter_topic, number)):
                 yield letter
     finally:
         await consumer.stop()
 
 
-async def _partitions(consumer: Any, topic: str) -> list[int]:
-    topics = await consumer.topics()  # names without asking for one: that would create it
-    return sorted(consumer.partitions_for_topic(topic) or ()) if topic in topics else []
+async def _partitions(settings: KafkaSettings) -> list[int]:
+    admin = AIOKafkaAdminClient(**settings.connection())
+    await admin.start()
+    try:
+        # All topics at once: to ask for one that is not there creates it where the broker allows that.
+        listed = await admin.describe_topics(None)
+    finally:
+        await admin.close()
+    found = [topic["partitions"] for topic in listed if topic["topic"] == settings.dead_letter_topic]
+    return sorted(partition["partition"] for partitions in found for partition in partitions)
 
 
 async def _partition(consumer: Any, partition: TopicPartition) -> AsyncIterator[Letter]:

@@ -7,10 +7,12 @@ import structlog
 from daemon.kafka.answers import Answers
 from daemon.kafka.cancellations import Cancellations
 from daemon.kafka.deltas import Deltas, Send
+from daemon.kafka.duplicates import First, fingerprinted
 from daemon.kafka.errors import HandlerFailed
 from daemon.kafka.record import Handler, Incoming, Outgoing, Postponed
 from daemon.kafka.settings import KafkaSettings
 from daemon.kafka.slots import Slots
+from daemon.kafka.waiting import Waiting
 from schemas.errors import AutoGLMError
 
 log = structlog.get_logger(__name__)
@@ -34,13 +36,25 @@ class Room:
     slots: Slots
     cancellations: Cancellations
 
-    async def answer(self, record: Incoming) -> Answered:
-        """Have the handler work on it. Raises Postponed."""
+    def waiting(self, record: Incoming) -> Waiting:
+        """The record as it enters a lane; cancelled if a cancel overtook it."""
+        settings = self.settings
+        group = settings.group_id if settings.duplicate_window_seconds else None
+        waiting = Waiting.of(record, unordered=settings.unordered, group=group)
+        if self.cancellations.claim(waiting):
+            record.cancelled.set()
+        return waiting
+
+    async def answer(self, record: Incoming, fingerprint: bytes | None, first: First | None) -> Answered:
+        """Give the `first` reply again, else have the handler work on it. Raises Postponed."""
         outputs, failure = await self.answers.refusal(record), None
+        if outputs is None and first is not None:
+            log.info("duplicate", request=record.address, first=first.address)
+            outputs = [first.again(record, self.settings.reply_topic)]
         if outputs is None:
             deltas = Deltas(record, self.answers, self.send)
             try:
-                outputs = await self.handler(record, deltas)
+                outputs = fingerprinted(await self.handler(record, deltas), fingerprint)
             except Postponed:
                 await deltas.flush()
                 raise

@@ -73,6 +73,14 @@ class KafkaSettings(BaseModel):
         ge=0.0,
         description="How long a cancel waits for the request that it may have overtaken.",
     )
+    duplicate_window_seconds: float = Field(
+        default=60.0,
+        ge=0.0,
+        description="A request that comes again this soon gets its first reply; 0: never.",
+    )
+    duplicate_window_requests: int = Field(
+        default=1_000, ge=1, description="How many replies are remembered for that, per partition, at most."
+    )
     max_record_bytes: int = Field(
         default=1_000_000, ge=1_000, description="Largest record the brokers accept (`message.max.bytes`)."
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pydantic_core import from_json
 
+from daemon.kafka.duplicates import fingerprint_of
 from daemon.kafka.envelope import Envelope
 from daemon.kafka.record import Incoming
 
@@ -23,15 +24,24 @@ class Waiting:
     priority: int
     deadline: float | None
     order: bytes | None
+    fingerprint: bytes | None = None  # what its duplicates have too, see duplicates.py
     holds_turn: bool = False
     suspect: bool = False  # may have crashed the process, see Suspects
 
     @classmethod
-    def of(cls, record: Incoming, *, unordered: bool = False) -> "Waiting":
-        """Never raises: what cannot be read here is the handler's to refuse."""
+    def of(cls, record: Incoming, *, unordered: bool = False, group: str | None = None) -> "Waiting":
+        """`group`: of the daemons that remember each other's replies; None: duplicates are not looked for.
+
+        Never raises: what cannot be read here is the handler's to refuse.
+        """
         envelope = Envelope.of(record)
         value = _value(record.value or b"")
         user, key = _text(value.get("user_id")), record.key
+        name, fingerprint = _text(value.get("id")) or envelope.correlation_id, None
+        if group is not None and name is not None:
+            fingerprint = fingerprint_of(group, key, name, record.value or b"")
+        # A duplicate waits for its first, also where nothing else would make it wait.
+        order = fingerprint if unordered or key is None else key
         return cls(
             record=record,
             id=_text(value.get("id")),
@@ -39,7 +49,8 @@ class Waiting:
             tenant=envelope.tenant or user or (key or b"").decode(errors="replace"),
             priority=envelope.priority,
             deadline=envelope.deadline,
-            order=None if unordered else key,
+            order=order,
+            fingerprint=fingerprint,
         )
 
     def overdue(self, now: float) -> bool:

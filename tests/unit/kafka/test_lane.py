@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from aiokafka import TopicPartition
 
 from daemon.kafka.cancellations import Cancellation, Cancellations
+from daemon.kafka.duplicates import Window
 from daemon.kafka.journal import LaneJournal
 from daemon.kafka.lane import Lane
 from daemon.kafka.offset_map import Counts, decode
@@ -65,6 +66,7 @@ def opened(memory: Memory, handler, mark: Mark, before: Counts, fresh_from: int,
         progress,
         LaneJournal("journal", TopicPartition("t", 0), 10**6, {}),
         suspects=Suspects(mark, before, fresh_from, chosen),
+        window=Window(chosen.duplicate_window_seconds, chosen.duplicate_window_requests),
         on_room=lambda: None,
         on_end=lambda error: None,
     )
@@ -264,3 +266,27 @@ async def test_a_record_that_ends_the_process_again_and_again_is_found_and_refus
     assert b"3:retries_exhausted" in answered
     assert sorted(value[:1] for value in answered) == [b"0", b"1", b"2", b"3", b"4", b"5"]
     assert memory.marks[-1] == Mark(6)
+
+
+async def test_a_duplicate_waits_for_its_first_and_gets_the_same_reply_without_work():
+    memory, worked = Memory(), []
+
+    async def ok(record, emit):
+        worked.append(record.offset)
+        await asyncio.sleep(0.01)
+        status = "error" if b"bad" in record.value else "ok"
+        return [Outgoing("r", None, b'{"status": "%s", "by": %d}' % (status.encode(), record.offset))]
+
+    one = lane(memory, ok, Progress(0), 1, 0, max_in_flight=8)
+    await one.start()
+    one.offer(delivered(0, 1, value=b'{"id": "a"}'))
+    one.offer(delivered(2, value=b'{"id": "a"}', key=b"other"))
+    one.offer(delivered(3, value=b'{"id": "a", "query": "other"}'))
+    one.offer(delivered(4, 5, value=b'{"id": "bad"}'))
+    one.offer(delivered(6, 7, value=b'{"query": "no id"}'))
+    one.offer(delivered(8, 9, value=b"{}", headers=(("correlation-id", b"c"),)))
+    await has(memory, 10)
+    await one.close()
+    assert sorted(worked) == [0, 2, 3, 4, 5, 6, 7, 8]
+    assert memory.records.count(b'{"status": "ok", "by": 0}') == 2
+    assert memory.records.count(b'{"status": "ok", "by": 8}') == 2
