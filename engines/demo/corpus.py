@@ -45,40 +45,59 @@ class Batch:
     examples: list[tuple[list[int], list[bool]]]
 
 
+@dataclass(frozen=True)
+class Course:
+    """A stretch of training: `steps` batches of `rows` dialogues.
+
+    rate, embedding_rate: the highest of Muon and AdamW; warm_up: steps until then.
+    plain: share of the steps in which all tools are shown in their usual order, so that the model learns to
+    call them before it learns that they may be missing. several: how often a dialogue goes on with another
+    request, after the first three tenths.
+    """
+
+    steps: int
+    rows: int
+    rate: float
+    embedding_rate: float
+    weight_decay: float
+    warm_up: int
+    plain: float
+    several: float
+
+
 class Corpus:
-    """An endless, seeded stream of batches."""
+    """A seeded stream of batches."""
 
     def __init__(self, renderer: Renderer, seed: int):
         self.renderer, self.rng = renderer, Random(seed)
         lexicon = words()
         self.authors = [Author(language, "train", seed, lexicon) for language in LANGUAGES]
 
-    def tools(self, stage: float) -> list[Message]:
-        """A few tools in any order at first (`stage` 0 to 1); in the end mostly all, as in tools.json."""
-        chance = self.rng.random()
-        if stage > 0.6 and chance < 0.6:
+    def tools(self) -> list[Message]:
+        """Mostly all, as in tools.json; now and then in another order, or only some of them."""
+        if self.rng.random() >= 0.35:
             return TOOLS
-        if stage > 0.6 and chance < 0.75:
+        chance = self.rng.random()
+        if chance < 0.6:
+            return TOOLS
+        if chance < 0.75:
             return self.rng.sample(TOOLS, len(TOOLS))
-        return self.rng.sample(TOOLS, self.rng.randint(1, 3) if stage < 0.3 else self.rng.randint(0, 6))
+        return self.rng.sample(TOOLS, self.rng.randint(0, 6))
 
-    def batches(self, steps: int, rows: int, group: int = 12) -> Iterator[Batch]:
-        """`steps` batches; each `group` of them shares tools, and is sorted by length to save padding.
-
-        The first third are short: twice the `rows`, one turn each, so that copying is learned soon.
-        """
-        for start in range(0, steps, group):
-            stage = start / steps
-            tools = self.tools(stage)
+    def batches(self, course: Course, group: int = 12) -> Iterator[Batch]:
+        """Each `group` of batches shares tools and system turn, and is sorted by length to save padding."""
+        for start in range(0, course.steps, group):
+            stage = start / course.steps
+            tools = TOOLS if stage < course.plain else self.tools()
             names = [tool["function"]["name"] for tool in tools]
-            system = self.rng.choice(_SYSTEMS) if self.rng.random() < 0.15 else None
-            several, size = (0.0, 2 * rows) if stage < 0.3 else (0.35, rows)
-            count = size * min(group, steps - start)
+            several = 0.0 if stage < 0.3 else course.several
+            count = course.rows * min(group, course.steps - start)
             authors = (self.authors[row % len(self.authors)] for row in range(count))
             examples = [self.renderer.example(author.dialogue(names, several)) for author in authors]
             examples.sort(key=lambda example: len(example[0]))
-            prefix = self.renderer.prefix(tools, system)
-            batches = [Batch(prefix, examples[i : i + size]) for i in range(0, count, size)]
+            other = stage >= course.plain and self.rng.random() <= 0.1
+            prefix = self.renderer.prefix(tools, self.rng.choice(_SYSTEMS) if other else None)
+            batches = [Batch(prefix, examples[i : i + course.rows]) for i in range(0, count, course.rows)]
             self.rng.shuffle(batches)
             yield from batches
 

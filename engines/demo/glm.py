@@ -29,7 +29,7 @@ class Config:
     rms_norm_eps: float = 1e-5
     partial_rotary_factor: float = 0.5
     rope_theta: float = 10000.0
-    attention_bias: bool = True
+    attention_bias: bool = False
 
     def as_json(self, eos_token_id: list[int]) -> dict[str, Any]:
         """config.json as transformers 5 writes it."""

@@ -7,20 +7,23 @@ system turn is the same for a whole batch: it runs once, and all rows attend to 
 import argparse
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engines.demo import checkpoint, tokens
-from engines.demo.corpus import Batch, Corpus, tokenizer_texts
+from engines.demo.corpus import Batch, Corpus, Course, tokenizer_texts
 from engines.demo.glm import Config, Glm
-from engines.demo.initial import initialize
 from engines.demo.muon import Muon
 
-LEARNING_RATE, FLOOR, WARM_UP = 4e-3, 0.03, 20
+FLOOR, WINDOW = 0.03, 25
+# Many small steps until the model copies, then large ones with lower rates until it copies reliably.
+COURSES = (
+    Course(3000, 16, 6e-3, 4e-3, weight_decay=0.05, warm_up=40, plain=0.5, several=0.25),
+    Course(1100, 48, 3e-3, 2e-3, weight_decay=0.15, warm_up=20, plain=0.3, several=0.15),
+)
 
 
 def causal(queries: int, past: int) -> Tensor:
@@ -53,28 +56,39 @@ def loss(model: Glm, batch: Batch) -> tuple[Tensor, Tensor, int]:
     return F.cross_entropy(logits, targets), right, ids.numel()
 
 
-def optimizers(model: Glm) -> list[torch.optim.Optimizer]:
+def initialize(model: Glm) -> None:
+    """Matrices by the width they read from; those that write to the residual stream smaller (GPT-2's way)."""
+    for name, parameter in model.named_parameters():
+        if "embed_tokens" in name:
+            nn.init.normal_(parameter, std=0.02)
+        elif parameter.ndim == 2:
+            writes = "o_proj" in name or "down_proj" in name
+            shrink = (2 * model.config.num_hidden_layers) ** -0.5 if writes else 1.0
+            nn.init.normal_(parameter, std=shrink * parameter.shape[1] ** -0.5)
+
+
+def optimizers(model: Glm, course: Course) -> list[torch.optim.Optimizer]:
     """Muon with AdamW's step size for hidden matrices; AdamW for the rest."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
-        Muon(matrices, lr=LEARNING_RATE, weight_decay=0.05),
-        torch.optim.AdamW(others, lr=LEARNING_RATE, weight_decay=0.0, betas=(0.9, 0.98)),
+        Muon(matrices, lr=course.rate, weight_decay=course.weight_decay),
+        torch.optim.AdamW(others, lr=course.embedding_rate, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
 
 
-def schedule(step: int, steps: int) -> float:
-    """Factor of the learning rate: a short ramp, then a cosine down to FLOOR."""
-    cosine = (1 + math.cos(math.pi * step / steps)) / 2
-    return min(1.0, (step + 1) / WARM_UP) * (FLOOR + (1 - FLOOR) * cosine)
+def schedule(step: int, course: Course) -> float:
+    """Factor of the learning rates: a short ramp, then a cosine down to FLOOR."""
+    cosine = (1 + math.cos(math.pi * step / course.steps)) / 2
+    return min(1.0, (step + 1) / course.warm_up) * (FLOOR + (1 - FLOOR) * cosine)
 
 
-def train(model: Glm, corpus: Corpus, steps: int, rows: int, keep: Callable[[], None]) -> None:
-    """Run `steps` updates of `rows` dialogues each, printing loss and speed; `keep` saves every 100 steps."""
-    both = optimizers(model)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: schedule(step, steps)) for one in both]
+def train(model: Glm, corpus: Corpus, course: Course) -> None:
+    """Run one course, printing loss and speed."""
+    both = optimizers(model, course)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: schedule(step, course)) for one in both]
     began, seen, mean, accuracy = time.monotonic(), 0, 0.0, 0.0
-    for step, batch in enumerate(corpus.batches(steps, rows), 1):
+    for step, batch in enumerate(corpus.batches(course), 1):
         value, right, count = loss(model, batch)
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -85,40 +99,30 @@ def train(model: Glm, corpus: Corpus, steps: int, rows: int, keep: Callable[[], 
         seen += count
         mean += float(value.detach())
         accuracy += float(right)
-        if step % 25 == 0 or step == steps:
-            window = (step - 1) % 25 + 1
-            seconds = time.monotonic() - began
+        if step % WINDOW == 0:
             print(
-                f"step {step}/{steps}  loss {mean / window:.4f}  right {accuracy / window:.4f}  "
-                f"tokens {seen / 1e6:.2f} M  {seconds:.0f} s",
+                f"step {step}/{course.steps}  loss {mean / WINDOW:.4f}  right {accuracy / WINDOW:.4f}  "
+                f"tokens {seen / 1e6:.2f} M  {time.monotonic() - began:.0f} s",
                 flush=True,
             )
             mean = accuracy = 0.0
-        if step % 100 == 0 or step == steps:
-            keep()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the bundled model.")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the Hugging Face checkpoint to write"
-    )
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--rows", type=int, default=16, help="dialogues per step")
-    parser.add_argument("--layers", type=int, default=Config.num_hidden_layers)
-    parser.add_argument("--vocab-size", type=int, default=Config.vocab_size)
+    parser.add_argument("--out", type=Path, required=True, help="Hugging Face folder to write")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    tokenizer = tokens.train(tokenizer_texts(), options.vocab_size)
-    config = Config(vocab_size=options.vocab_size, num_hidden_layers=options.layers)
-    model = Glm(config)
+    tokenizer = tokens.train(tokenizer_texts(), Config.vocab_size)
+    model = Glm(Config())
     initialize(model)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    corpus = Corpus(tokens.Renderer(tokenizer), options.seed)
-    train(model, corpus, options.steps, options.rows, lambda: checkpoint.save(options.out, model, tokenizer))
+    for course in COURSES:
+        train(model, Corpus(tokens.Renderer(tokenizer), options.seed), course)
+        checkpoint.save(options.out, model, tokenizer)
 
 
 if __name__ == "__main__":

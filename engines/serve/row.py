@@ -71,6 +71,12 @@ class Row:
         """Tokens of the answer so far."""
         return len(self.known) - len(self.prompt_ids)
 
+    def seen(self) -> NDArray[np.int32]:
+        """The tokens of `known`, one bit each, for its repetition penalty."""
+        assert self.history is not None
+        self.history.update(self.known)
+        return self.history.bits
+
     def read_fork(self, logits: NDArray[np.float32]) -> tuple[int, ...] | None:
         """Note how likely each way is at the fork it stands at, logits [V]; the path to the next, if any.
 

@@ -12,7 +12,7 @@ from engines.serve.generation import Generation, notify
 from engines.serve.kernels.table import choice_table
 from engines.serve.prompt import FinishReason
 from engines.serve.row import Row
-from engines.serve.runtime.contract import Bits, Runtime
+from engines.serve.runtime.contract import Runtime
 from engines.serve.scheduler import Piece, Scheduler, adjacent, steps_saved
 from engines.serve.slots import Copy, SlotTable
 from engines.serve.stats import Counters
@@ -223,19 +223,11 @@ class Stepper:
         table["allowed"][masked] = np.arange(len(masked))
         repeating = [i for i, row in enumerate(rows) if row.history is not None]
         table["seen"][repeating] = np.arange(len(repeating))
-        seen = self._histories([rows[i] for i in repeating]) if repeating else None
+        seen = np.stack([rows[i].seen() for i in repeating]) if repeating else None
         began = time.perf_counter()
         draws = self.runtime.sample(table, self._bits[: len(masked)] if masked else None, seen).wait()
         tokens: list[int] = draws["token"].tolist()
         return tokens, time.perf_counter() - began
-
-    def _histories(self, rows: list[Row]) -> Bits:
-        bits = list[Bits]()
-        for row in rows:
-            assert row.history is not None
-            row.history.update(row.known)
-            bits.append(row.history.bits)
-        return np.stack(bits)
 
     def _mask(self, rows: list[Row], which: Sequence[int]) -> list[int]:
         """Fill the masks of rows `which`; returns those whose grammar did not fail."""

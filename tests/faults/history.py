@@ -68,8 +68,8 @@ class Ran:
 class History:
     """`seen`: places of terminal records that a reader met under read_committed while all this happened.
 
-    `expected`: status of the reply by correlation. `declared`: the tools. `deaths`: daemons that ended though
-    nobody asked them to, or with a wrong status. `letters`: correlations on the dead-letter topic;
+    `expected`: status of the reply, by correlation. `declared`: the tools. `deaths`: daemons that ended
+    though nobody asked them to, or with a wrong status. `letters`: correlations on the dead-letter topic;
     `poisoned`: those that belong there.
     """
 

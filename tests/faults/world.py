@@ -20,6 +20,7 @@ SESSION_SECONDS = 2.0
 # Longer than session timeout, daemon start and a queue of 64 tool calls on a busy machine.
 ANSWER_SECONDS = 60.0
 TOOLS = Path(__file__).with_name("desk.py")
+CLOCK = Path(__file__).with_name("clock")
 DECLARED: dict[str, Declared] = {
     "look": "read_only",
     "wait_for_gate": "read_only",
@@ -32,14 +33,14 @@ DECLARED: dict[str, Declared] = {
 @dataclass(frozen=True)
 class Setting:
     """What a world is like. `tool_seconds`: what the slowest tool takes. `fake_clock`: the daemons' wall
-    clock is told by a file, through libfaketime.
+    clock is told by a file.
     """
 
     daemons: int = 1
     partitions: int = 3
     tool_seconds: float = 0.1
     delivery: Delivery = "exactly-once"
-    fake_clock: Path | None = None
+    fake_clock: bool = False
 
 
 USUAL = Setting()
@@ -85,14 +86,10 @@ class World:
             "FAULTS_GATE": str(self.gate),
             "FAULTS_TOOL_SECONDS": str(setting.tool_seconds),
         }
-        if setting.fake_clock is not None:
+        if setting.fake_clock:
             self.set_clock(0)
-            self._environment |= {
-                "LD_PRELOAD": str(setting.fake_clock),
-                "FAKETIME_TIMESTAMP_FILE": str(folder / "clock"),
-                "FAKETIME_CACHE_DURATION": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            }
+            path = filter(None, (str(CLOCK), os.environ.get("PYTHONPATH")))
+            self._environment |= {"FAULTS_CLOCK": str(folder / "clock"), "PYTHONPATH": os.pathsep.join(path)}
 
     async def start(self) -> None:
         """Topics and daemons. Returns when every partition is being worked on."""
@@ -105,7 +102,9 @@ class World:
 
     def set_clock(self, seconds: int) -> None:
         """The daemons' wall clock is so far ahead."""
-        (self.folder / "clock").write_text(f"{seconds:+d}\n")
+        told = self.folder / "clock.new"
+        told.write_text(str(seconds))
+        told.rename(self.folder / "clock")
 
     async def start_daemon(self) -> DaemonProcess:
         """Returns when it is ready, tried twice as on a machine too busy to start one in time. Its log is

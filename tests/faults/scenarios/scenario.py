@@ -12,13 +12,12 @@ Round = Callable[[World, random.Random], Awaitable[None]]
 @dataclass(frozen=True)
 class Scenario:
     """`play` is one round: it sends requests and does its harm; then everything must be answered, and as
-    many daemons run as before. `missing` returns what the scenario needs and this machine has not.
+    many daemons run as before.
     """
 
     name: str
     play: Round
     setting: Setting = USUAL
-    missing: Callable[[], str | None] = lambda: None
 
 
 def keys(count: int, spare: bool = True) -> list[str | None]:
