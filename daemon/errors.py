@@ -92,6 +92,13 @@ class TooManyRounds(AutoGLMError):
     code = ErrorCode.TOO_MANY_ROUNDS
 
 
+class RetriesExhausted(AutoGLMError):
+    """The request failed several times for a reason that may pass; send it again later."""
+
+    code = ErrorCode.RETRIES_EXHAUSTED
+    retryable = True
+
+
 class ToolOutcomeUnknown(AutoGLMError):
     """Nobody knows whether a tool had its effect; look it up where the tool acts before asking again."""
 

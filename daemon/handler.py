@@ -7,10 +7,11 @@ from pydantic import ValidationError
 
 from daemon.agent.agent import Agent
 from daemon.agent.job import Job
-from daemon.errors import InvalidJson, InvalidRequest, PayloadTooLarge
+from daemon.errors import InvalidJson, InvalidRequest, PayloadTooLarge, RetriesExhausted
+from daemon.kafka.backoff import backoff_seconds
 from daemon.kafka.deadletter import dead_letter
 from daemon.kafka.envelope import Envelope
-from daemon.kafka.record import Emit, Incoming, Outgoing
+from daemon.kafka.record import Emit, Incoming, Outgoing, Postponed
 from daemon.kafka.replies import refusal, reply_record, request_id
 from daemon.kafka.settings import KafkaSettings
 from daemon.ops.metrics import Metrics
@@ -33,7 +34,9 @@ class Handler:
         self._kafka, self._limits = kafka, limits
 
     async def __call__(self, record: Incoming, emit: Emit) -> list[Outgoing]:
-        """The records that end this request: its reply, and a dead letter when it could not be decoded."""
+        """The records that end this request: its reply, and a dead letter when it could not be decoded or
+        all tries failed. Raises Postponed when another try may help.
+        """
         with self._metrics.in_flight.track_inprogress():
             envelope = Envelope.of(record)
             letters: list[Outgoing] = []
@@ -43,10 +46,40 @@ class Handler:
                 reply = refusal(record, envelope, error)
                 letters.append(self._letter(record, error))
             else:
-                reply = await self._agent.run(self._job(record, envelope, request, emit))
+                job = self._job(record, envelope, request, emit)
+                try:
+                    reply = await self._agent.run(job)
+                except AutoGLMError as error:
+                    raise self._postponed(record, error) from error
+                if reply.error and reply.error.retryable and record.tries > 1:
+                    exhausted = RetriesExhausted(
+                        f"Failed {record.tries} times, last with {reply.error.code.value}: "
+                        f"{reply.error.message}",
+                        retry_after_seconds=reply.error.retry_after_seconds,
+                    )
+                    reply = reply.model_copy(update={"status": "error", "error": exhausted.body()})
+                    letters.append(self._letter(record, exhausted))
             self._metrics.count(reply)
             _log(reply, record)
             return [self._outgoing(record, envelope, reply), *letters]
+
+    def _postponed(self, record: Incoming, error: AutoGLMError) -> Postponed:
+        kafka = self._kafka
+        seconds = backoff_seconds(
+            record.tries,
+            kafka.retry_backoff_seconds,
+            kafka.retry_backoff_max_seconds,
+            error.retry_after_seconds,
+        )
+        log.warning(
+            "request_postponed",
+            record=record.address,
+            tries=record.tries,
+            seconds=round(seconds, 3),
+            code=error.code.value,
+            error=str(error),
+        )
+        return Postponed(seconds)
 
     def _job(self, record: Incoming, envelope: Envelope, request: Request, emit: Emit) -> Job:
         async def publish(delta: Delta) -> None:
@@ -65,6 +98,8 @@ class Handler:
             notes=record.notes,
             topic=record.topic,
             tenant=envelope.tenant,
+            cancelled=record.cancelled,
+            last_try=record.tries > self._kafka.max_retries,
             headers={"traceparent": envelope.traceparent} if envelope.traceparent else {},
         )
 

@@ -39,6 +39,9 @@ class ErrorBody(Strict):
     code: ErrorCode
     message: str = Field(description="What is wrong and what to do about it.")
     retryable: bool = Field(description="Whether sending the same request again may succeed.")
+    retry_after_seconds: float | None = Field(
+        default=None, ge=0.0, description="How long to wait before that, where it is known."
+    )
 
 
 class AutoGLMError(Exception):
@@ -47,10 +50,16 @@ class AutoGLMError(Exception):
     code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str | None = None) -> None:
+    def __init__(self, message: str | None = None, *, retry_after_seconds: float | None = None) -> None:
         """Without `message` the first paragraph of the class's docstring is the message."""
         doc = type(self).__doc__ or ""
         super().__init__(message or " ".join(doc.split("\n\n")[0].split()))
+        self.retry_after_seconds = retry_after_seconds
 
     def body(self) -> ErrorBody:
-        return ErrorBody(code=self.code, message=str(self), retryable=self.retryable)
+        return ErrorBody(
+            code=self.code,
+            message=str(self),
+            retryable=self.retryable,
+            retry_after_seconds=self.retry_after_seconds,
+        )

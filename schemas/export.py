@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from schemas.control import Cancel
 from schemas.errors import ErrorBody
 from schemas.event import MetricsSnapshot, ToolAudit
 from schemas.reply import Delta, Reply
@@ -23,15 +24,19 @@ RECORDS: dict[str, Any] = {
     "delta": Delta,
     "metrics": MetricsSnapshot,
     "audit": ToolAudit,
+    "cancel": Cancel,
     "error": ErrorBody,
 }
+WRITTEN_BY_OTHERS = ("request", "cancel")
+
 HEADERS = {
     "correlation-id": "Repeated on every record that answers the request.",
     "reply-topic": "Where the reply goes; left out: the daemon's default reply topic.",
     "deadline": "When the answer is worthless: RFC 3339 time, or milliseconds since the epoch.",
     "priority": "Integer; higher is served first. Default 0.",
     "traceparent": "W3C trace context.",
-    "tenant": "On whose account the request runs; tools may be granted to some tenants only.",
+    "tenant": "On whose account the request runs; tools may be granted to some tenants only, and when more "
+    "requests wait than fit, tenants take turns. Left out, `user_id`, else the key, takes the turn.",
 }
 
 
@@ -40,8 +45,10 @@ def documents() -> dict[str, dict[str, Any]]:
     files = {
         f"{name}.schema.json": {
             "$schema": DIALECT,
-            # A request is described as a producer writes it, everything else as a consumer reads it.
-            **TypeAdapter(model).json_schema(mode="validation" if name == "request" else "serialization"),
+            # Described as a producer writes it or, where the daemon writes it, as a consumer reads it.
+            **TypeAdapter(model).json_schema(
+                mode="validation" if name in WRITTEN_BY_OTHERS else "serialization"
+            ),
         }
         for name, model in RECORDS.items()
     }
@@ -87,6 +94,9 @@ def asyncapi() -> dict[str, Any]:
             "replies": channel(
                 "autoglm.replies", "Deltas while streaming, then one reply.", "reply", "delta"
             ),
+            "control": channel(
+                "autoglm.control", "Key: none, or the request's. Every daemon reads all of it.", "cancel"
+            ),
             "metrics": channel("autoglm.metrics", "A snapshot every few seconds.", "metrics"),
             "audit": channel("autoglm.audit", "Key: the request's id. One per executed tool call.", "audit"),
         },
@@ -96,6 +106,7 @@ def asyncapi() -> dict[str, Any]:
                 "channel": {"$ref": "#/channels/requests"},
                 "reply": {"channel": {"$ref": "#/channels/replies"}},
             },
+            "receiveControl": {"action": "receive", "channel": {"$ref": "#/channels/control"}},
             "sendMetrics": {"action": "send", "channel": {"$ref": "#/channels/metrics"}},
             "sendAudit": {"action": "send", "channel": {"$ref": "#/channels/audit"}},
         },
@@ -104,6 +115,7 @@ def asyncapi() -> dict[str, Any]:
                 "request": message("request", headers=True),
                 "reply": message("reply"),
                 "delta": message("delta"),
+                "cancel": message("cancel"),
                 "metrics": message("metrics"),
                 "audit": message("audit"),
             }

@@ -53,8 +53,9 @@ class Agent:
     async def run(self, job: Job) -> Reply:
         """The terminal reply, also for failures, expiry and `job.cancel()`: then what tools did is undone.
 
-        Raises only when the awaiting task itself is cancelled: then the generation is cancelled as well, and
-        what tools did is left to the job's next delivery.
+        Raises the AutoGLMError that ended it when the job may start over, as long as it is not its last try.
+        Else raises only when the awaiting task itself is cancelled: then the generation is cancelled as well,
+        and what tools did is left to the job's next delivery.
         """
         # The tools that there are now, whatever is reloaded meanwhile.
         with self.registry.lease() as registry:
@@ -68,6 +69,8 @@ class Agent:
                     caller = Caller(job.topic, job.tenant, job.request.user_id)
                     return await self._work(job, record, self._access.view(registry, caller))
                 except AutoGLMError as error:
+                    if job.may_start_over(error):
+                        raise
                     failure = Failure(status=status_of(error, record.started), error=error.body())
                 except Exception as error:
                     log.exception("request failed", id=job.id)

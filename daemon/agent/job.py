@@ -10,6 +10,7 @@ from typing import TypeVar
 from daemon.errors import Cancelled, DeadlineExceeded
 from daemon.tools.context import ToolContext
 from daemon.tools.notes import NoNotes, Notes
+from schemas.errors import AutoGLMError, ErrorCode
 from schemas.reply import Delta
 from schemas.request import Request
 
@@ -39,16 +40,25 @@ class Job:
     notes: Notes = field(default_factory=NoNotes)
     topic: str = ""
     tenant: str | None = None
-    _cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    last_try: bool = True
     _deltas: int = 0
+
+    def may_start_over(self, error: AutoGLMError) -> bool:
+        """Whether the job, ended by `error`, may be run again as if nothing had happened: no delta was seen
+        outside, and what tools did is in `notes`. An engine that has failed ends the process: the next try is
+        a new delivery there, whose deltas carry another attempt.
+        """
+        unseen = self._deltas == 0 or error.code is ErrorCode.ENGINE_FAILED
+        return error.retryable and unseen and not self.last_try
 
     def cancel(self) -> None:
         """End the job with status `cancelled`, from the event loop's thread. Harmless when it has ended."""
-        self._cancelled.set()
+        self.cancelled.set()
 
     def check(self) -> None:
         """Raises Cancelled or DeadlineExceeded when there is no point in going on."""
-        if self._cancelled.is_set():
+        if self.cancelled.is_set():
             raise Cancelled
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise DeadlineExceeded
@@ -68,7 +78,7 @@ class Job:
     async def wait_for(self, work: Awaitable[T]) -> T:
         """`work`, unless the job is cancelled first: then `work` is cancelled and Cancelled raised."""
         task = asyncio.ensure_future(work)
-        cancelled = asyncio.ensure_future(self._cancelled.wait())
+        cancelled = asyncio.ensure_future(self.cancelled.wait())
         try:
             await asyncio.wait({task, cancelled}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():

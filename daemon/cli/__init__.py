@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from daemon.cli import ask, broker, build, check, complete, demo, inspect, run
+from daemon.cli import ask, broker, build, cancel, check, complete, demo, dlq, inspect, run
 from schemas.errors import AutoGLMError
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: systemd does not restart on it
@@ -19,12 +19,14 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("ask")(ask.ask)
+app.command("cancel")(cancel.cancel)
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
 app.command("build")(build.build)
 app.command("inspect")(inspect.inspect)
 app.command("complete")(complete.complete)
 app.add_typer(broker.app, name="broker")
+app.add_typer(dlq.app, name="dlq")
 
 
 def main() -> None:

@@ -8,12 +8,15 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from daemon.kafka.errors import LaneFenced
+from daemon.kafka.history import History
 from daemon.kafka.journal import JournalTopic
-from daemon.kafka.lane import Lane, Room
+from daemon.kafka.lane import Lane
 from daemon.kafka.offsets import Mark, Progress
 from daemon.kafka.producer import may_pass
 from daemon.kafka.publisher import LanePublisher, Publisher
+from daemon.kafka.room import Room
 from daemon.kafka.settings import KafkaSettings
+from daemon.kafka.suspects import Suspects
 
 _RETRY_SECONDS = 1.0
 _LOOKS = 20
@@ -33,6 +36,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer: AIOKafkaConsumer,
         publisher: Publisher,
         journal: JournalTopic,
+        history: History,
         room: Room,
         settings: KafkaSettings,
         fail: Callable[[BaseException], None],
@@ -40,7 +44,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         """`fail` ends the daemon: called with what no lane can recover from."""
         self._consumer = consumer
         self._publisher = publisher
-        self._journal = journal
+        self._journal, self._history = journal, history
         self._room = room
         self._settings = settings
         self._fail = fail
@@ -151,14 +155,15 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         if mark is not None and not begin <= mark.offset <= end:
             log.warning("offset_out_of_range", partition=_name(partition), offset=mark.offset, used=begin)
             mark = None
-        progress, opening = Progress.restore(mark or Mark(begin))
+        mark = mark or Mark(begin)
+        progress, counts = Progress.restore(mark)
         return Lane(
             self._room,
             publisher,
             progress,
             await self._journal.open(partition),
-            opening=opening + 1,
-            fresh_from=end,
+            suspects=Suspects(mark, counts, end, self._settings),
+            window=await self._history.window(partition),
             on_room=lambda: self._resume(partition),
             on_end=lambda error: self._ended(partition, error),
         )

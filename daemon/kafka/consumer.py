@@ -9,13 +9,17 @@ from aiokafka import AIOKafkaConsumer
 from daemon.kafka.answers import Answers
 from daemon.kafka.assignment import Assignment
 from daemon.kafka.at_least_once import AtLeastOncePublisher
+from daemon.kafka.cancellations import Cancellation, Cancellations
+from daemon.kafka.control import Control
 from daemon.kafka.exactly_once import TransactionalPublisher
+from daemon.kafka.history import History
 from daemon.kafka.journal import JournalTopic
-from daemon.kafka.lane import Room
 from daemon.kafka.producer import close, new_producer, send, send_all
 from daemon.kafka.publisher import Publisher
 from daemon.kafka.record import Handler, Outgoing
+from daemon.kafka.room import Room
 from daemon.kafka.settings import KafkaSettings
+from daemon.kafka.slots import Slots
 from daemon.kafka.topics import Topics
 
 log = structlog.get_logger(__name__)
@@ -36,6 +40,7 @@ class Consumer:
         self._draining = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._poll: asyncio.Task[None] | None = None
+        self._orders: asyncio.Task[None] | None = None
         self._topics = Topics(settings)
         # Not idempotent: the client never recovers the sequence of such a producer after a refused batch.
         self._producer = new_producer(settings)
@@ -58,15 +63,19 @@ class Consumer:
             if settings.delivery == "exactly-once"
             else AtLeastOncePublisher(self._producer, self._consumer.commit)
         )
+        self._control = Control(settings, self._cancel)
+        self._cancellations = Cancellations(settings.cancel_keep_seconds)
         room = Room(
             settings,
             handler,
             self._send,
             Answers(settings, self._topics),
-            asyncio.Semaphore(settings.max_in_flight),
+            Slots(settings.max_in_flight),
+            self._cancellations,
         )
         journal = JournalTopic(settings, self._topics)
-        self._assignment = Assignment(self._consumer, publisher, journal, room, settings, self._fail)
+        history = History(settings, self._topics)
+        self._assignment = Assignment(self._consumer, publisher, journal, history, room, settings, self._fail)
 
     async def start(self) -> None:
         """Verify or create topics, connect, join the group.
@@ -76,6 +85,7 @@ class Consumer:
         try:
             await self._topics.start()
             await self._producer.start()
+            await self._control.start()
             self._consumer.subscribe(self._settings.request_topics, listener=self._assignment)
             await self._consumer.start()
         except BaseException:
@@ -85,11 +95,12 @@ class Consumer:
     async def run(self) -> None:
         """Serve requests. Returns after `drain`; raises the first failure that no lane can recover from."""
         self._poll = asyncio.create_task(self._poll_for_ever(), name="kafka poll")
+        self._orders = asyncio.create_task(self._control.run(), name="kafka control")
         drained = asyncio.create_task(self._draining.wait())
-        ends: set[asyncio.Future[Any]] = {self._poll, self._failure, drained}
+        ends: set[asyncio.Future[Any]] = {self._poll, self._orders, self._failure, drained}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         drained.cancel()
-        for ended in (self._failure, self._poll):
+        for ended in (self._failure, self._poll, self._orders):
             if ended.done():
                 ended.result()
 
@@ -107,9 +118,11 @@ class Consumer:
         self._draining.set()
         await self._assignment.drain(0.0)
         await self._consumer.stop()
-        if self._poll is not None:
-            self._poll.cancel()
-            await asyncio.gather(self._poll, return_exceptions=True)
+        await self._control.stop()
+        tasks = [task for task in (self._poll, self._orders) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await close(self._producer)
         await self._topics.stop()
         if self._failure.done() and not self._failure.cancelled():
@@ -144,6 +157,13 @@ class Consumer:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    def _cancel(self, cancellation: Cancellation) -> None:
+        found = next(
+            filter(None, (lane.cancel(cancellation) for lane in self._assignment.lanes.values())), None
+        )
+        log.info("cancel", id=cancellation.id or cancellation.correlation_id, found=found is not None)
+        self._cancellations.keep(cancellation, found)
 
     async def _send(self, record: Outgoing) -> "asyncio.Future[object]":
         return await send(self._producer, record)

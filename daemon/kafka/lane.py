@@ -2,50 +2,36 @@
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+import structlog
 from aiokafka import ConsumerRecord
 
-from daemon.kafka.answers import Answers
-from daemon.kafka.deltas import Deltas, Send
-from daemon.kafka.errors import HandlerFailed
+from daemon.kafka.alarm import Alarm
+from daemon.kafka.cancellations import Cancellation
+from daemon.kafka.duplicates import Window
 from daemon.kafka.journal import LaneJournal, RequestNotes
 from daemon.kafka.offsets import Mark, Progress
 from daemon.kafka.order import KeyOrder
 from daemon.kafka.publisher import LanePublisher
-from daemon.kafka.record import Handler, Incoming, Outgoing
-from daemon.kafka.settings import KafkaSettings
+from daemon.kafka.record import Incoming, Outgoing, Postponed
+from daemon.kafka.room import Answered, Room
+from daemon.kafka.suspects import Condemned, Suspects
+from daemon.kafka.waiting import Waiting
+
+log = structlog.get_logger(__name__)
 
 _CLOSE_SECONDS = 3.0  # for the courtesies of an orderly end; what matters is committed by then
-
-
-@dataclass(frozen=True)
-class Room:
-    """What all lanes of the daemon share."""
-
-    settings: KafkaSettings
-    handler: Handler
-    send: Send
-    answers: Answers
-    slots: asyncio.Semaphore
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    offset: int
-    records: list[Outgoing]
-    failure: HandlerFailed | None
 
 
 class Lane:
     """Runs a partition's requests and publishes their answers together with the offsets.
 
-    `opening` counts the times the partition was opened since it was last left with nothing in work; it
-    travels in the commit metadata. Records below `fresh_from`, the partition's end when the lane was
-    opened, may have been worked on before: their `attempt` is that number. All others are new: 1.
+    Which attempt a record is, and whether it may have ended the process before, `suspects` knows.
     """
 
     def __init__(
@@ -55,8 +41,8 @@ class Lane:
         progress: Progress,
         journal: LaneJournal,
         *,
-        opening: int,
-        fresh_from: int,
+        suspects: Suspects,
+        window: Window,
         on_room: Callable[[], None],
         on_end: Callable[[BaseException], None],
     ) -> None:
@@ -65,15 +51,17 @@ class Lane:
         self._publisher = publisher
         self._progress = progress
         self._journal = journal
-        self._opening = opening
-        self._fresh_from = fresh_from
+        self._suspects = suspects
+        self._window = window
+        self._suspect: Waiting | None = None  # taken alone; nothing else is taken until it is answered
         self._on_room = on_room
         self._on_end = on_end
         self._limit = 2 * room.settings.max_in_flight_per_partition
         self._outside: deque[Incoming] = deque()  # delivered, not yet taken
-        self._order = KeyOrder(unordered=room.settings.unordered)
-        self._work: set[asyncio.Task[None]] = set()
-        self._ready: deque[_Answered] = deque()
+        self._order = KeyOrder(room.settings.tenant_weights)
+        self._work: dict[asyncio.Task[None], Waiting] = {}
+        self._alarm = Alarm(self._sweep)  # for the deadlines of what waits
+        self._ready: deque[Answered] = deque()
         self._noted: deque[tuple[Sequence[Outgoing], asyncio.Future[None]]] = deque()
         self._publishing = False
         self.suspended = False
@@ -87,7 +75,7 @@ class Lane:
 
     async def start(self) -> None:
         """Commits the opening, which proves that the partition is ours, and starts working."""
-        await self._publish([], self._progress.mark(self._opening))
+        await self._publish([], self._progress.mark(self._suspects.counts))
         self._tasks = [asyncio.create_task(self._guard(run)) for run in (self._dispatch, self._publish_ready)]
 
     @property
@@ -112,7 +100,17 @@ class Lane:
 
     def resume(self) -> None:
         self.suspended = False
+        self._sweep()
         self._stir()
+
+    def cancel(self, cancellation: Cancellation) -> Waiting | None:
+        """Call off the request that is meant, if it waits or is in work here."""
+        here: list[Waiting] = [*self._order, *self._work.values()]
+        found = next(filter(cancellation.means, here), None)
+        if found is not None:
+            found.record.cancelled.set()
+            self._sweep()
+        return found
 
     async def settle(self, grace_seconds: float) -> bool:
         """After `suspend`: wait until nothing is in work and everything is committed; False when that took
@@ -128,29 +126,24 @@ class Lane:
         """Stop at once. What is in work is cancelled and belongs to the partition's next owner."""
         self.suspended = True
         # Nothing of this opening is left half done, nor of an earlier one: the next may count anew.
-        clean = self._idle.is_set() and not self.ended
-        clean = clean and (self._opening == 1 or self._progress.mark().offset >= self._fresh_from)
+        clean = self._idle.is_set() and not self._order.resting and self._suspects.counts.opening == 1
+        # What is resting may have failed with all of the process: that is no orderly end.
+        counts = self._suspects.counts if self._order.resting else self._suspects.left_in_order()
+        self._alarm.stop()
         tasks = [*self._tasks, *self._work]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if clean:
+        if not self.ended:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(_CLOSE_SECONDS):
-                    await self._publish([], self._progress.mark())
+                    await self._publish([], self._progress.mark() if clean else self._progress.mark(counts))
         await self._publisher.close()
 
     def _incoming(self, record: ConsumerRecord) -> Incoming:
-        return Incoming(
-            record.topic,
-            record.partition,
-            record.offset,
-            record.key,
-            record.value,
-            record.headers,
-            record.timestamp,
-            self._opening if record.offset < self._fresh_from else 1,
-        )
+        place = (record.topic, record.partition, record.offset)
+        attempt = self._suspects.attempt(record.offset)
+        return Incoming(*place, record.key, record.value, record.headers, record.timestamp, attempt)
 
     def _stir(self) -> None:
         if self.ended or not (self._work or self._ready or self._noted or self._publishing):
@@ -160,17 +153,36 @@ class Lane:
         self._changed.set()
 
     def _take(self) -> None:
-        while self._outside and self._order.waiting < self._limit:
+        while self._outside and self._order.waiting < self._limit and self._suspect is None:
             record = self._outside[0]
             if not self._progress.has_room(record.offset):
                 break
             self._outside.popleft()
             if self._progress.take(record.offset):
-                self._order.add(record)
+                self._enter(record)
         self._stir()
         if self.full and len(self._outside) + self._order.waiting <= self._limit // 2:
             self.full = False
             self._on_room()
+
+    def _enter(self, record: Incoming) -> None:
+        waiting = self._room.waiting(record)
+        if self._suspects.suspected(record.offset):
+            waiting.suspect, self._suspect = True, waiting
+        self._order.add(waiting)
+        self._alarm.by(0.0 if record.cancelled.is_set() else waiting.deadline)
+
+    def _sweep(self) -> None:
+        """Have the handler answer what waits in vain, without a turn or a slot: that takes no work."""
+        if self.suspended:
+            return
+        now = time.time()
+        for waiting in self._order:
+            if waiting.overdue(now) and not waiting.suspect:
+                self._order.withdraw(waiting)
+                self._begin(waiting, slot=False)
+            elif not waiting.suspect:
+                self._alarm.by(waiting.deadline)
 
     async def _dispatch(self) -> None:
         settings = self._room.settings
@@ -181,38 +193,58 @@ class Lane:
                 and len(self._work) < settings.max_in_flight_per_partition
                 and len(self._ready) < settings.commit_max_records
             ):
-                await self._room.slots.acquire()
-                if self.suspended:
-                    self._room.slots.release()
+                alone = self._suspect is not None
+                await self._room.slots.acquire(alone=alone)
+                if self.suspended or not self._order.runnable:
+                    self._room.slots.release(alone=alone)
                     break
-                task = asyncio.create_task(self._guard(self._run, self._order.next()))
-                self._work.add(task)
-                task.add_done_callback(self._ran)
+                self._begin(self._order.next(), slot=True)
                 self._take()
             self._changed.clear()
             await self._changed.wait()
 
-    def _ran(self, task: asyncio.Task[None]) -> None:
-        self._work.discard(task)
-        self._room.slots.release()
+    def _begin(self, waiting: Waiting, *, slot: bool) -> None:
+        def ran(task: asyncio.Task[None]) -> None:
+            del self._work[task]
+            if slot:
+                self._room.slots.release(alone=waiting.suspect)
+            self._stir()
+
+        task = asyncio.create_task(self._guard(self._run, waiting))
+        self._work[task] = waiting
+        task.add_done_callback(ran)
+
+    async def _run(self, waiting: Waiting) -> None:
+        record = waiting.record
+        try:
+            if waiting.suspect and self._suspects.condemned(record.offset):
+                answered = await self._room.refuse(record, Condemned())
+            else:
+                if waiting.suspect:
+                    self._suspects.tries(record.offset)
+                    log.warning("request_tried_alone", request=record.address)
+                    await self._publish([], self._progress.mark(self._suspects.counts))
+                notes = RequestNotes(self._journal, record, self._note)
+                first = self._window.find(waiting.fingerprint)
+                record = replace(record, notes=notes)
+                answered = await self._room.answer(record, waiting.fingerprint, first)
+        except Postponed as postponed:
+            self._rest(waiting, postponed.seconds)
+            return
+        self._window.note(record, answered.records)
+        self._ready.append(answered)
+        self._order.done(waiting)
         self._stir()
 
-    async def _run(self, record: Incoming) -> None:
-        failure = None
-        outputs = await self._room.answers.refusal(record)
-        if outputs is None:
-            deltas = Deltas(record, self._room.answers, self._room.send)
-            record = replace(record, notes=RequestNotes(self._journal, record, self._note))
-            try:
-                outputs = await self._room.handler(record, deltas)
-            except Exception as error:
-                failure = HandlerFailed(f"The handler failed at {record.address}: {error!r}")
-                failure.__cause__ = error
-                outputs = await self._room.answers.failure(record, HandlerFailed())
-            await deltas.flush()
-        self._ready.append(_Answered(record.offset, await self._room.answers.admit(record, outputs), failure))
-        self._order.done(record)
-        self._stir()
+    def _rest(self, waiting: Waiting, seconds: float) -> None:
+        def again() -> None:
+            self._order.again(waiting)
+            self._stir()
+
+        waiting.record = replace(waiting.record, tries=waiting.record.tries + 1)
+        self._order.rest(waiting)
+        self._alarm.by(0.0 if waiting.record.cancelled.is_set() else waiting.deadline)
+        asyncio.get_running_loop().call_later(seconds, again)
 
     def _note(self, records: Sequence[Outgoing]) -> "asyncio.Future[None]":
         """Done when the records are written; never when the lane has ended."""
@@ -236,7 +268,10 @@ class Lane:
                     self._progress.finish(answered.offset)
                 records = [record for notes, _ in noted for record in notes]
                 records += [record for answered in batch for record in answered.records]
-                await self._publish(records, self._progress.mark(self._opening))
+                if batch:
+                    self._suspects.finished(self._suspect is not None, self._progress.done_up_to)
+                await self._publish(records, self._progress.mark(self._suspects.counts))
+                self._suspect = None if batch else self._suspect
                 self._publishing = False
                 for _, written in noted:
                     if not written.done():  # cancelled with the request that waited
@@ -254,7 +289,7 @@ class Lane:
             await self._publisher.publish([*records, *removals], mark)
             self.committed = mark
 
-    async def _guard(self, run: Callable[..., Coroutine[Any, Any, None]], *arguments: Incoming) -> None:
+    async def _guard(self, run: Callable[..., Coroutine[Any, Any, None]], *arguments: Waiting) -> None:
         try:
             await run(*arguments)
         except Exception as error:

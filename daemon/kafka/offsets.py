@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 
-from daemon.kafka.offset_map import MAX_SPAN, Run, decode, encode
+from daemon.kafka.offset_map import MAX_SPAN, NO_COUNTS, Counts, Run, decode, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +30,24 @@ class Progress:
         self._finished: set[int] = set()
 
     @classmethod
-    def restore(cls, mark: Mark) -> tuple["Progress", int]:
-        """The state that `mark` describes and the number of the opening that wrote it.
+    def restore(cls, mark: Mark) -> tuple["Progress", Counts]:
+        """The state that `mark` describes and the counts of the opening that wrote it.
 
         Metadata that is foreign, corrupt or of another offset counts as empty: then records may be
         handed out again, none is lost.
         """
-        opening, runs = decode(mark.offset, mark.metadata)
-        return cls(mark.offset, runs), opening
+        counts, runs = decode(mark.offset, mark.metadata)
+        return cls(mark.offset, runs), counts
 
     @property
     def position(self) -> int:
         """The offset after the last taken one."""
         return self._next
+
+    @property
+    def done_up_to(self) -> int:
+        """Every record below this offset is done."""
+        return self._taken[0] if self._taken else self._next
 
     @property
     def unfinished(self) -> int:
@@ -74,13 +79,13 @@ class Progress:
         while self._taken and self._taken[0] in self._finished:
             self._finished.remove(self._taken.popleft())
 
-    def mark(self, opening: int = 0) -> Mark:
-        """What to commit now; `opening` is carried in the metadata (see Lane)."""
+    def mark(self, counts: Counts = NO_COUNTS) -> Mark:
+        """What to commit now; `counts` are carried in the metadata (see Lane)."""
         runs = self._runs()
         offset = self._taken[0] if self._taken else self._next
         if runs and runs[0][0] <= offset:
             offset = runs.pop(0)[1]
-        return Mark(offset, encode(offset, opening, runs))
+        return Mark(offset, encode(offset, counts, runs))
 
     def _was_done(self, offset: int) -> bool:
         index = bisect_right(self._restored, offset, key=lambda run: run[0]) - 1

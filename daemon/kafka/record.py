@@ -1,5 +1,6 @@
 """Records as the rest of the daemon sees them: no client library, no broker."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ class Incoming:
     """A request record. `timestamp` is the broker's, in milliseconds since 1970.
 
     `attempt` starts at 1 and grows with every delivery that may repeat an earlier one. `received`: when it
-    came to this process, in seconds of `time.monotonic`. `notes` keep what its next delivery must know.
+    came to this process, in seconds of `time.monotonic`. `tries` counts within one delivery. `cancelled` is
+    set when the caller does not want the answer any more, at any time. `notes` keep what
+    its next delivery must know.
     """
 
     topic: str
@@ -26,6 +29,8 @@ class Incoming:
     timestamp: int
     attempt: int = 1
     received: float = field(default_factory=time.monotonic, compare=False)
+    tries: int = field(default=1, compare=False)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event, compare=False, repr=False)
     notes: Notes = field(default_factory=NoNotes, compare=False, repr=False)
 
     @property
@@ -49,4 +54,14 @@ Emit = Callable[[Outgoing], Awaitable[None]]
 """Sends a record at once, outside the transaction: deltas, never replies."""
 
 Handler = Callable[[Incoming, Emit], Awaitable[list[Outgoing]]]
-"""Turns one request into its terminal records. Must answer bad requests; an exception is a bug."""
+"""Turns one request into its terminal records. Must answer bad requests; raises Postponed to be called again
+with the same record. Any other exception is a bug.
+"""
+
+
+class Postponed(Exception):
+    """A request could not be worked on now. It is tried again after `seconds`; its key waits that long."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"try again in {seconds:.3f} s")
+        self.seconds = seconds

@@ -1,7 +1,7 @@
 """How the daemon reaches Kafka and what it promises there."""
 
 import ssl
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -34,6 +34,9 @@ class KafkaSettings(BaseModel):
 
     delivery: Delivery = "exactly-once"
     unordered: bool = Field(default=False, description="Give up the order of records with the same key.")
+    tenant_weights: dict[str, Annotated[float, Field(gt=0.0)]] = Field(
+        default={}, description="Turns of a tenant, relative to 1, when more requests wait than fit."
+    )
     max_in_flight: int = Field(default=64, ge=1, description="Requests worked on at once, all partitions.")
     max_in_flight_per_partition: int = Field(default=64, ge=1)
     commit_interval_seconds: float = Field(
@@ -51,6 +54,32 @@ class KafkaSettings(BaseModel):
     )
     drain_grace_seconds: float = Field(
         default=30.0, ge=0.0, description="How long requests in work may take when the daemon stops."
+    )
+    max_retries: int = Field(
+        default=5, ge=0, description="Further tries of a request that failed for a reason that may pass."
+    )
+    retry_backoff_seconds: float = Field(
+        default=0.25, gt=0.0, description="Before the first further try; doubles with each, with jitter."
+    )
+    retry_backoff_max_seconds: float = Field(default=10.0, gt=0.0)
+    max_attempts: int = Field(
+        default=3,
+        ge=1,
+        description="Crashes in a row after which a partition's requests are tried one by one, alone, "
+        "to find the one that ends the process.",
+    )
+    cancel_keep_seconds: float = Field(
+        default=60.0,
+        ge=0.0,
+        description="How long a cancel waits for the request that it may have overtaken.",
+    )
+    duplicate_window_seconds: float = Field(
+        default=60.0,
+        ge=0.0,
+        description="A request that comes again this soon gets its first reply; 0: never.",
+    )
+    duplicate_window_requests: int = Field(
+        default=1_000, ge=1, description="How many replies are remembered for that, per partition, at most."
     )
     max_record_bytes: int = Field(
         default=1_000_000, ge=1_000, description="Largest record the brokers accept (`message.max.bytes`)."

@@ -7,6 +7,7 @@ Prints `start VALUE ATTEMPT` when the handler gets a request. SIGTERM drains and
 
 import asyncio
 import json
+import os
 import signal
 import sys
 
@@ -21,6 +22,8 @@ async def main(chosen: KafkaSettings, seconds: float) -> None:
     async def handler(record: Incoming, emit: Emit) -> list[Outgoing]:
         value = record.value or b""
         print("start", value.decode(), record.attempt, flush=True)
+        if value == b"die":
+            os._exit(1)
         # Different lengths, so that requests finish out of order.
         await asyncio.sleep(seconds * (1 + record.offset % 5) / 3)
         return [reply_record(record, Envelope.of(record), chosen.reply_topic, value)]

@@ -1,13 +1,22 @@
 """A lane without a broker: what it commits when it is closed, and how it counts attempts."""
 
 import asyncio
+import time
 from types import SimpleNamespace
 
-from daemon.kafka.lane import Lane, Room
-from daemon.kafka.offset_map import decode
+from aiokafka import TopicPartition
+
+from daemon.kafka.cancellations import Cancellation, Cancellations
+from daemon.kafka.duplicates import Window
+from daemon.kafka.journal import LaneJournal
+from daemon.kafka.lane import Lane
+from daemon.kafka.offset_map import Counts, decode
 from daemon.kafka.offsets import Mark, Progress
-from daemon.kafka.record import Incoming, Outgoing
+from daemon.kafka.record import Incoming, Outgoing, Postponed
+from daemon.kafka.room import Room
 from daemon.kafka.settings import KafkaSettings
+from daemon.kafka.slots import Slots
+from daemon.kafka.suspects import Suspects
 
 
 class Answers:
@@ -18,6 +27,9 @@ class Answers:
 
     async def admit(self, record, outputs):
         return outputs
+
+    async def failure(self, record, error):
+        return [Outgoing("r", None, f"{record.offset}:{error.code.value}".encode())]
 
 
 class Memory:
@@ -34,22 +46,27 @@ class Memory:
     async def close(self): ...
 
 
-def delivered(*offsets: int) -> list[SimpleNamespace]:
-    return [
-        SimpleNamespace(topic="t", partition=0, offset=o, key=None, value=b"%d" % o, headers=(), timestamp=0)
-        for o in offsets
-    ]
+def delivered(*offsets: int, key=None, value=None, headers=()) -> list[SimpleNamespace]:
+    fields = {"topic": "t", "partition": 0, "key": key, "headers": headers, "timestamp": 0}
+    return [SimpleNamespace(offset=o, value=value or b"%d" % o, **fields) for o in offsets]
 
 
-def lane(memory: Memory, handler, progress: Progress, opening: int, fresh_from: int) -> Lane:
-    chosen = KafkaSettings(max_in_flight=2, commit_interval_seconds=0.0)
-    room = Room(chosen, handler, None, Answers(), asyncio.Semaphore(chosen.max_in_flight))
+def lane(memory: Memory, handler, progress: Progress, opening: int, fresh_from: int, **more) -> Lane:
+    before = Counts(opening - 1) if opening > 1 else Counts()
+    return opened(memory, handler, Mark(progress.position), before, fresh_from, **more)
+
+
+def opened(memory: Memory, handler, mark: Mark, before: Counts, fresh_from: int, **more) -> Lane:
+    chosen = KafkaSettings(**{"max_in_flight": 2, "commit_interval_seconds": 0.0, **more})
+    room = Room(chosen, handler, None, Answers(), Slots(chosen.max_in_flight), Cancellations(60.0))
+    progress = Progress.restore(mark)[0]
     return Lane(
         room,
         memory,
         progress,
-        opening=opening,
-        fresh_from=fresh_from,
+        LaneJournal("journal", TopicPartition("t", 0), 10**6, {}),
+        suspects=Suspects(mark, before, fresh_from, chosen),
+        window=Window(chosen.duplicate_window_seconds, chosen.duplicate_window_requests),
         on_room=lambda: None,
         on_end=lambda error: None,
     )
@@ -68,7 +85,7 @@ async def test_an_orderly_end_starts_the_count_anew():
     memory = Memory()
     one = lane(memory, answer, Progress(0), 1, 2)
     await one.start()
-    assert decode(0, memory.marks[0].metadata) == (1, [])
+    assert decode(0, memory.marks[0].metadata) == (Counts(1, 1), [])
     one.offer(delivered(0, 1, 2))
     await has(memory, 3)
     assert await one.settle(5.0)
@@ -85,7 +102,7 @@ async def test_records_of_a_crashed_opening_that_were_not_reached_keep_the_count
     two.offer(delivered(0, 1, 2, 3))
     assert await two.settle(5.0)
     await two.close()
-    assert decode(0, memory.marks[-1].metadata) == (2, [])
+    assert decode(0, memory.marks[-1].metadata) == (Counts(2), [])
 
 
 async def test_only_what_may_have_been_worked_on_counts_as_repeated():
@@ -116,7 +133,7 @@ async def test_work_cut_off_is_neither_committed_nor_counted_anew():
     await one.close()
     assert memory.records == [b"1@1", b"2@1"]
     assert memory.marks[-1].offset == 0
-    assert decode(0, memory.marks[-1].metadata) == (1, [(1, 3)])
+    assert decode(0, memory.marks[-1].metadata) == (Counts(1), [(1, 3)])
 
 
 async def test_closing_at_once_leaves_no_coroutine_behind():
@@ -125,3 +142,151 @@ async def test_closing_at_once_leaves_no_coroutine_behind():
     one.offer(delivered(*range(5)))
     await asyncio.sleep(0)
     await one.close()
+
+
+async def test_a_postponed_request_keeps_its_key_waiting_and_nobody_else():
+    memory, tries = Memory(), []
+
+    async def busy(record, emit):
+        if record.offset == 0:
+            tries.append(record.tries)
+            if record.tries < 3:
+                raise Postponed(0.05)
+        return await answer(record, emit)
+
+    one = lane(memory, busy, Progress(0), 1, 0)
+    await one.start()
+    one.offer([*delivered(0, 1, key=b"a"), *delivered(2, 3, key=b"b")])
+    await has(memory, 4)
+    await one.close()
+    assert memory.records == [b"2@1", b"3@1", b"0@1", b"1@1"]
+    assert tries == [1, 2, 3]
+
+
+async def test_a_resting_request_is_handed_back_at_once():
+    memory = Memory()
+
+    async def busy(record, emit):
+        raise Postponed(3600)
+
+    one = lane(memory, busy, Progress(0), 1, 0)
+    await one.start()
+    one.offer(delivered(0))
+    await asyncio.sleep(0.02)
+    one.suspend()
+    assert await one.settle(5.0)
+    await one.close()
+    # Whatever kept it from being answered may have ended the process: this is no orderly end.
+    assert decode(0, memory.marks[-1].metadata) == (Counts(1, 1), [])
+
+
+async def test_what_waits_in_vain_is_answered_before_its_turn():
+    memory, release = Memory(), asyncio.Event()
+
+    async def slow(record, emit):
+        if record.offset == 0:
+            await release.wait()
+        return [Outgoing("r", None, b"%d%s" % (record.offset, b"!" * record.cancelled.is_set()))]
+
+    one = lane(memory, slow, Progress(0), 1, 0, max_in_flight=1)
+    await one.start()
+    soon = (("deadline", str(time.time() + 0.1).encode()),)
+    one.offer(delivered(0, key=b"a"))
+    one.offer(delivered(1, key=b"a", headers=soon))
+    one.offer(delivered(2, key=b"a", value=b'{"id": "two"}'))
+    one.offer(delivered(3, key=b"a", headers=(("correlation-id", b"three"),)))
+    one.offer(delivered(4, key=b"a"))
+    await asyncio.sleep(0)
+    assert one.cancel(Cancellation(id="two", key=b"other")) is None
+    assert one.cancel(Cancellation(id="two")).record.offset == 2
+    assert one.cancel(Cancellation(correlation_id="three", key=b"a")).record.offset == 3
+    await has(memory, 3)
+    assert sorted(memory.records) == [b"1", b"2!", b"3!"]
+    release.set()
+    await has(memory, 5)
+    await one.close()
+    assert memory.records[3:] == [b"0", b"4"]
+
+
+async def test_a_cancel_reaches_a_request_in_work_and_one_that_has_not_come_yet():
+    memory = Memory()
+
+    async def until_cancelled(record, emit):
+        await record.cancelled.wait()
+        return await answer(record, emit)
+
+    one = lane(memory, until_cancelled, Progress(0), 1, 0)
+    one._room.cancellations.keep(Cancellation(id="early"))
+    await one.start()
+    one.offer(delivered(0, value=b'{"id": "early"}'))
+    one.offer(delivered(1, value=b'{"id": "other"}'))
+    await has(memory, 1)
+    assert one.cancel(Cancellation(id="other")).record.offset == 1
+    await has(memory, 2)
+    # A cancel that found its request means no later one of that id.
+    one.offer(delivered(2, value=b'{"id": "early"}'))
+    await asyncio.sleep(0.02)
+    assert one.in_work == 1
+    await one.close()
+
+
+async def test_a_record_that_ends_the_process_again_and_again_is_found_and_refused():
+    """Each life is a process that dies as soon as offset 3 is worked on."""
+    answered: list[bytes] = []
+    mark, lives = Mark(0), 0
+    while lives < 10 and len(answered) < 6:
+        lives += 1
+        memory, died, together = Memory(), asyncio.Event(), []
+
+        async def handler(record, emit, died=died, together=together):
+            together.append(record.offset)
+            if record.offset == 3:
+                died.set()
+            if died.is_set():
+                await asyncio.sleep(3600)
+            return await answer(record, emit)
+
+        before = Progress.restore(mark)[1]
+        life = opened(memory, handler, mark, before, 6, max_in_flight=4)
+        await life.start()
+        life.offer([one for one in delivered(*range(6)) if one.offset >= mark.offset])
+        ended = asyncio.create_task(died.wait())
+        done = asyncio.create_task(has(memory, 6 - len(answered)))
+        await asyncio.wait([ended, done], return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel(), done.cancel()
+        if died.is_set():
+            mark = memory.marks[-1]  # nothing that comes later was written
+            answered += memory.records[:]
+            life.ended = True
+        else:
+            answered += memory.records
+        await life.close()
+    # Three lives together, two alone with the culprit, one that refuses it.
+    assert lives == 6
+    assert b"3:retries_exhausted" in answered
+    assert sorted(value[:1] for value in answered) == [b"0", b"1", b"2", b"3", b"4", b"5"]
+    assert memory.marks[-1] == Mark(6)
+
+
+async def test_a_duplicate_waits_for_its_first_and_gets_the_same_reply_without_work():
+    memory, worked = Memory(), []
+
+    async def ok(record, emit):
+        worked.append(record.offset)
+        await asyncio.sleep(0.01)
+        status = "error" if b"bad" in record.value else "ok"
+        return [Outgoing("r", None, b'{"status": "%s", "by": %d}' % (status.encode(), record.offset))]
+
+    one = lane(memory, ok, Progress(0), 1, 0, max_in_flight=8)
+    await one.start()
+    one.offer(delivered(0, 1, value=b'{"id": "a"}'))
+    one.offer(delivered(2, value=b'{"id": "a"}', key=b"other"))
+    one.offer(delivered(3, value=b'{"id": "a", "query": "other"}'))
+    one.offer(delivered(4, 5, value=b'{"id": "bad"}'))
+    one.offer(delivered(6, 7, value=b'{"query": "no id"}'))
+    one.offer(delivered(8, 9, value=b"{}", headers=(("correlation-id", b"c"),)))
+    await has(memory, 10)
+    await one.close()
+    assert sorted(worked) == [0, 2, 3, 4, 5, 6, 7, 8]
+    assert memory.records.count(b'{"status": "ok", "by": 0}') == 2
+    assert memory.records.count(b'{"status": "ok", "by": 8}') == 2

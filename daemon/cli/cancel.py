@@ -1,0 +1,33 @@
+"""`autoglm cancel`: call a request off."""
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from daemon.cli.options import Config
+
+
+def cancel(
+    id: Annotated[str, typer.Argument(help="The request's id, as in its reply.")],
+    correlation: Annotated[
+        bool, typer.Option("--correlation", help="ID is the request's `correlation-id` header.")
+    ] = False,
+    key: Annotated[str | None, typer.Option(help="Only a request with this record key.")] = None,
+    config: Config = None,
+) -> None:
+    """Tell every daemon that a request is not wanted any more; it is answered `cancelled`."""
+    from daemon.settings import load
+    from schemas.control import Cancel
+
+    message = Cancel(correlation_id=id) if correlation else Cancel(id=id)
+    settings = load(config).kafka
+    asyncio.run(_send(settings, message.model_dump_json(exclude_none=True).encode(), key))
+    typer.echo(f"asked on {settings.control_topic}; the request's reply tells whether it came in time")
+
+
+async def _send(settings: Any, value: bytes, key: str | None) -> None:
+    from daemon.cli.producing import producing
+
+    async with producing(settings) as producer:
+        await producer.send_and_wait(settings.control_topic, value, key=key.encode() if key else None)

@@ -1,0 +1,36 @@
+"""A producer for commands that write a few records."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from daemon.kafka.settings import KafkaSettings
+from schemas.errors import AutoGLMError
+
+
+class NoBroker(AutoGLMError):
+    """No broker answers; start one (make run) or mend `kafka.bootstrap_servers`."""
+
+    @classmethod
+    def at(cls, settings: KafkaSettings) -> "NoBroker":
+        address = settings.bootstrap_servers
+        return cls(f"No broker answers at {address}; start one (make run) or mend `kafka.bootstrap_servers`.")
+
+
+@asynccontextmanager
+async def producing(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    """Raises NoBroker when the brokers cannot be reached."""
+    producer = AIOKafkaProducer(
+        **settings.connection(), acks="all", enable_idempotence=True, max_request_size=2**31 - 1
+    )
+    try:
+        await producer.start()
+    except KafkaError as error:
+        await producer.stop()
+        raise NoBroker.at(settings) from error
+    try:
+        yield producer
+    finally:
+        await producer.stop()

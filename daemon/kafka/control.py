@@ -1,0 +1,58 @@
+"""The control topic: every daemon reads all of it, from its end on, without a group."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import ConsumerStoppedError
+from pydantic import ValidationError
+
+from daemon.kafka.cancellations import Cancellation
+from daemon.kafka.settings import KafkaSettings
+from schemas.control import Cancel
+
+_POLL_MILLISECONDS = 500
+log = structlog.get_logger(__name__)
+
+
+class Control:
+    """Tells `on_cancel` of every cancel that comes after `start`. What it cannot read it logs and skips."""
+
+    def __init__(self, settings: KafkaSettings, on_cancel: Callable[[Cancellation], None]) -> None:
+        self._on_cancel = on_cancel
+        self._consumer = AIOKafkaConsumer(
+            settings.control_topic,
+            **settings.connection(),
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            isolation_level="read_committed",
+        )
+
+    async def start(self) -> None:
+        """Whatever is written after this returns is read. Raises aiokafka's KafkaError."""
+        await self._consumer.start()
+        await asyncio.gather(*[self._consumer.position(one) for one in self._consumer.assignment()])
+
+    async def run(self) -> None:
+        """Returns after `stop`."""
+        while True:
+            try:
+                batches = await self._consumer.getmany(timeout_ms=_POLL_MILLISECONDS)
+            except ConsumerStoppedError:
+                return
+            for records in batches.values():
+                for record in records:
+                    self._read(record)
+
+    async def stop(self) -> None:
+        await self._consumer.stop()
+
+    def _read(self, record: ConsumerRecord) -> None:
+        try:
+            cancel = Cancel.model_validate_json(record.value or b"")
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]["msg"]
+            log.warning("control_record_ignored", offset=record.offset, problem=problem)
+            return
+        self._on_cancel(Cancellation(cancel.id, cancel.correlation_id, record.key))

@@ -1,0 +1,101 @@
+"""What was replied lately, read back from the default reply topic when a partition is opened."""
+
+import asyncio
+import time
+from collections import defaultdict, deque
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from daemon.kafka.duplicates import FINGERPRINT, First, Window
+from daemon.kafka.settings import KafkaSettings
+from daemon.kafka.topics import Topics
+
+_FETCH_WAIT_MILLISECONDS = 20
+
+
+class History:
+    """Reads on from where it stopped; openings at the same time share one reading."""
+
+    def __init__(self, settings: KafkaSettings, topics: Topics) -> None:
+        self._settings, self._topics = settings, topics
+        self._positions: dict[TopicPartition, int] = {}
+        most = settings.duplicate_window_requests
+        self._firsts: defaultdict[TopicPartition, deque[First]] = defaultdict(lambda: deque(maxlen=most))
+        self._reading = asyncio.Lock()
+        self._wanted = self._served = 0
+
+    async def window(self, partition: TopicPartition) -> Window:
+        """The replies to a partition's requests. Call it when no former owner can write any more.
+
+        Raises aiokafka's KafkaError.
+        """
+        settings = self._settings
+        seconds, most = settings.duplicate_window_seconds, settings.duplicate_window_requests
+        if not seconds:
+            return Window(0.0, most)
+        self._wanted += 1
+        mine = self._wanted
+        async with self._reading:
+            if self._served < mine:
+                serves = self._wanted
+                await self._read()
+                self._served = serves
+        return Window(seconds, most, self._firsts[partition])
+
+    async def _read(self) -> None:
+        consumer = AIOKafkaConsumer(
+            **self._settings.connection(),
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=_FETCH_WAIT_MILLISECONDS,
+        )
+        try:
+            await consumer.start()
+            topic = await self._topics.find(self._settings.reply_topic)
+            if topic is None:
+                return
+            partitions = [
+                TopicPartition(self._settings.reply_topic, number) for number in range(topic.partitions)
+            ]
+            consumer.assign(partitions)
+            await self._seek(consumer, partitions)
+            left = set(partitions)
+            ends: dict[TopicPartition, int] = {}
+            while left:
+                batches = await consumer.getmany(timeout_ms=_FETCH_WAIT_MILLISECONDS)
+                for records in batches.values():
+                    for record in records:
+                        self._take(record)
+                for partition in list(left):
+                    # Not the last stable offset: what we look for may lie beyond another's open transaction.
+                    end = ends.setdefault(partition, consumer.highwater(partition))
+                    self._positions[partition] = await consumer.position(partition)
+                    if end is None:
+                        del ends[partition]  # nothing was fetched of it yet
+                    elif self._positions[partition] >= end:
+                        left.remove(partition)
+        finally:
+            await consumer.stop()
+
+    async def _seek(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        since = int((time.time() - self._settings.duplicate_window_seconds) * 1000)
+        found = await consumer.offsets_for_times(dict.fromkeys(partitions, since))
+        ends = await consumer.end_offsets(partitions)
+        for partition in partitions:
+            first = found[partition].offset if found.get(partition) else ends[partition]
+            consumer.seek(partition, max(first, self._positions.get(partition, 0)))
+
+    def _take(self, record: ConsumerRecord) -> None:
+        headers = dict(record.headers)
+        fingerprint, name = headers.get(FINGERPRINT), headers.get("reply-id", b"")
+        # topic/partition/offset/number
+        parts = name.decode(errors="replace").split("/")
+        if fingerprint is None or record.value is None or len(parts) != 4 or not parts[1].isdecimal():
+            return
+        if parts[0] not in self._settings.request_topics:
+            return  # another installation's
+        address = "/".join(parts[:3])
+        first = First(fingerprint, address, record.timestamp / 1000, record.value)
+        self._firsts[TopicPartition(parts[0], int(parts[1]))].append(first)

@@ -1,0 +1,72 @@
+"""What all lanes of the daemon share, and how one record is answered there."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from daemon.kafka.answers import Answers
+from daemon.kafka.cancellations import Cancellations
+from daemon.kafka.deltas import Deltas, Send
+from daemon.kafka.duplicates import First, fingerprinted
+from daemon.kafka.errors import HandlerFailed
+from daemon.kafka.record import Handler, Incoming, Outgoing, Postponed
+from daemon.kafka.settings import KafkaSettings
+from daemon.kafka.slots import Slots
+from daemon.kafka.waiting import Waiting
+from schemas.errors import AutoGLMError
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """`failure`: the handler has a bug; the daemon stops once the answer is out."""
+
+    offset: int
+    records: list[Outgoing]
+    failure: HandlerFailed | None = None
+
+
+@dataclass(frozen=True)
+class Room:
+    settings: KafkaSettings
+    handler: Handler
+    send: Send
+    answers: Answers
+    slots: Slots
+    cancellations: Cancellations
+
+    def waiting(self, record: Incoming) -> Waiting:
+        """The record as it enters a lane; cancelled if a cancel overtook it."""
+        settings = self.settings
+        group = settings.group_id if settings.duplicate_window_seconds else None
+        waiting = Waiting.of(record, unordered=settings.unordered, group=group)
+        if self.cancellations.claim(waiting):
+            record.cancelled.set()
+        return waiting
+
+    async def answer(self, record: Incoming, fingerprint: bytes | None, first: First | None) -> Answered:
+        """Give the `first` reply again, else have the handler work on it. Raises Postponed."""
+        outputs, failure = await self.answers.refusal(record), None
+        if outputs is None and first is not None:
+            log.info("duplicate", request=record.address, first=first.address)
+            outputs = [first.again(record, self.settings.reply_topic)]
+        if outputs is None:
+            deltas = Deltas(record, self.answers, self.send)
+            try:
+                outputs = fingerprinted(await self.handler(record, deltas), fingerprint)
+            except Postponed:
+                await deltas.flush()
+                raise
+            except Exception as error:
+                failure = HandlerFailed(f"The handler failed at {record.address}: {error!r}")
+                failure.__cause__ = error
+                outputs = await self.answers.failure(record, HandlerFailed())
+            await deltas.flush()
+        return Answered(record.offset, await self.answers.admit(record, outputs), failure)
+
+    async def refuse(self, record: Incoming, error: AutoGLMError) -> Answered:
+        """Answer with `error` and a dead letter, without the handler."""
+        log.error("request_refused", request=record.address, code=error.code.value, error=str(error))
+        outputs = await self.answers.refusal(record) or await self.answers.failure(record, error)
+        return Answered(record.offset, await self.answers.admit(record, outputs))

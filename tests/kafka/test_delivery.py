@@ -1,0 +1,187 @@
+"""Cancels, duplicates, retries, dead letters and records that end the process, on a real broker."""
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from daemon.errors import InvalidJson
+from daemon.kafka.deadletter import dead_letter
+from daemon.kafka.envelope import Envelope
+from daemon.kafka.record import Postponed
+from daemon.kafka.replies import error_reply, reply_record
+from tests.kafka.traffic import create_topic, put, read, running, settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def answering(chosen, worked=None, until=None):
+    """Says `ok`, or `cancelled`; waits for `until` or a cancel if the request says `wait`."""
+
+    async def handler(record, emit):
+        value = json.loads(record.value)
+        if worked is not None:
+            worked.append(value["id"])
+        if value.get("wait"):
+            waits = [asyncio.ensure_future(one.wait()) for one in (until, record.cancelled)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+        status = "cancelled" if record.cancelled.is_set() else "ok"
+        body = json.dumps({"id": value["id"], "status": status, "by": record.offset}).encode()
+        return [reply_record(record, Envelope.of(record), chosen.reply_topic, body)]
+
+    return handler
+
+
+def request(id_: str, key: bytes = b"k", **more):
+    return key, json.dumps({"id": id_, **more}).encode()
+
+
+def environment(chosen):
+    names = ("bootstrap_servers", "reply_topic", "dead_letter_topic", "control_topic")
+    return {f"AUTOGLM_KAFKA__{name.upper()}": getattr(chosen, name) for name in names}
+
+
+async def autoglm(chosen, *arguments):
+    """The command in this process, in a thread, since it runs an event loop of its own."""
+    from daemon.cli import app
+
+    return await asyncio.to_thread(CliRunner().invoke, app, arguments, env=environment(chosen))
+
+
+async def test_a_cancel_reaches_a_request_in_work_one_behind_it_and_one_that_comes_later(broker, name):
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=1)
+    until = asyncio.Event()
+    async with running(chosen, answering(chosen, until=until)):
+        await put(address, f"{name}.requests", [request("a", wait=True), request("b"), request("c")])
+        await asyncio.sleep(0.5)
+        for arguments in (("b",), ("a", "--key", "other"), ("late",)):
+            result = await autoglm(chosen, "cancel", *arguments)
+            assert result.exit_code == 0, result.output
+        await put(address, f"{name}.control", [(None, b"not json"), (None, b'{"type": "cancel"}')])
+        early = await read(address, f"{name}.replies", 1)
+        assert [json.loads(one.value)["id"] for one in early] == ["b"]
+        await autoglm(chosen, "cancel", "a", "--key", "k")
+        await read(address, f"{name}.replies", 3)
+        await put(address, f"{name}.requests", [request("late"), request("d")])
+        replies = [json.loads(one.value) for one in await read(address, f"{name}.replies", 5)]
+    statuses = {reply["id"]: reply["status"] for reply in replies}
+    assert len(replies) == 5
+    assert statuses == {"a": "cancelled", "b": "cancelled", "c": "ok", "late": "cancelled", "d": "ok"}
+
+
+async def test_a_duplicate_gets_the_first_reply_also_from_the_partitions_next_owner(broker, name):
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=1)
+    worked: list[str] = []
+    headers = [("correlation-id", b"second")]
+    async with running(chosen, answering(chosen, worked)):
+        await put(address, f"{name}.requests", [request("a"), request("a"), request("b")])
+        await read(address, f"{name}.replies", 3)
+    async with running(chosen, answering(chosen, worked)):
+        await put(address, f"{name}.requests", [(*request("a"), headers), request("a", key=b"other")])
+        replies = await read(address, f"{name}.replies", 5)
+    assert worked == ["a", "b", "a"]
+    assert [json.loads(one.value)["by"] for one in replies] == [0, 0, 2, 0, 4]
+    again = dict(replies[3].headers)
+    assert (again["correlation-id"], again["duplicate-of"]) == (b"second", f"{name}.requests/0/0".encode())
+    assert len({dict(one.headers)["reply-id"] for one in replies}) == 5
+    off = settings(address, name, partitions=1, duplicate_window_seconds=0.0)
+    async with running(off, answering(off, worked)):
+        await put(address, f"{name}.requests", [request("a")])
+        await read(address, f"{name}.replies", 6)
+    assert worked[3:] == ["a"]
+
+
+async def test_a_request_tried_again_keeps_the_order_of_its_key(broker, name):
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=1)
+    answer = answering(chosen)
+
+    async def busy(record, emit):
+        if b'"a"' in record.value and record.tries < 3:
+            raise Postponed(0.2)
+        return await answer(record, emit)
+
+    async with running(chosen, busy):
+        requests = [request("a"), request("b"), request("c", key=b"j")]
+        await put(address, f"{name}.requests", requests)
+        replies = await read(address, f"{name}.replies", 3)
+    assert [json.loads(one.value)["id"] for one in replies] == ["c", "a", "b"]
+
+
+async def test_dead_letters_are_listed_shown_and_replayed_as_they_were(broker, name):
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=2)
+    healthy = asyncio.Event()
+    answer = answering(chosen)
+
+    async def sick(record, emit):
+        if healthy.is_set():
+            return await answer(record, emit)
+        letter = dead_letter(record, chosen.dead_letter_topic, InvalidJson("bad \x1b[31m"), max_bytes=10**6)
+        return [error_reply(record, Envelope.of(record), chosen.reply_topic, InvalidJson()), letter]
+
+    async with running(chosen, sick):
+        headers = [("correlation-id", b"c1"), ("mine", b"\xff")]
+        await put(address, f"{name}.requests", [(*request("a"), headers), request("b", key=b"j")])
+        letters = {one.key: one for one in await read(address, f"{name}.dead-letters", 2)}
+        first = f"{letters[b'k'].partition}/{letters[b'k'].offset}"
+        listed = await autoglm(chosen, "dlq", "list")
+        assert listed.exit_code == 0
+        assert "invalid_json" in listed.stdout
+        assert "\x1b" not in listed.stdout
+        shown = await autoglm(chosen, "dlq", "show", first)
+        assert '{"id": "a"}' in shown.stdout
+        assert "header    mine: \\xff" in shown.stdout
+        assert (await autoglm(chosen, "dlq", "show", "9/9")).exit_code == 1
+        assert (await autoglm(chosen, "dlq", "replay")).exit_code == 2
+        healthy.set()
+        replayed = await autoglm(chosen, "dlq", "replay", first)
+        assert replayed.exit_code == 0, replayed.output
+        assert f"{first}: sent to {name}.requests/" in replayed.stdout
+        assert (await autoglm(chosen, "dlq", "replay", "--all")).exit_code == 0
+        replies = await read(address, f"{name}.replies", 5)
+    sent = [one for one in await read(address, f"{name}.requests", 5) if one.key == b"k"]
+    assert [(one.value, tuple(one.headers)) for one in sent] == [(b'{"id": "a"}', tuple(headers))] * 3
+    assert len({one.partition for one in sent}) == 1
+    statuses = [json.loads(one.value)["status"] for one in replies if one.key == b"k"]
+    assert statuses == ["rejected", "ok", "ok"]
+
+
+async def test_a_record_that_ends_the_process_is_found_refused_and_kept(broker, name):
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=2, session_timeout_seconds=1.0, max_attempts=2)
+    await create_topic(address, f"{name}.requests", 2)
+    requests = [(b"%d" % n, b"die" if n == 5 else b"%d" % n) for n in range(12)]
+    await put(address, f"{name}.requests", requests)
+    deaths = 0
+    while True:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.kafka.worker", chosen.model_dump_json(), "0.1"),
+            stdout=asyncio.subprocess.DEVNULL,
+            cwd=ROOT,
+        )
+        letters = asyncio.create_task(read(address, f"{name}.dead-letters", 1, extra_seconds=0.0))
+        exit_ = asyncio.create_task(process.wait())
+        await asyncio.wait([letters, exit_], return_when=asyncio.FIRST_COMPLETED)
+        if letters.done() and letters.result():
+            break
+        letters.cancel()
+        await asyncio.gather(letters, return_exceptions=True)
+        deaths += 1
+        assert deaths < 7
+    replies = await read(address, f"{name}.replies", 12)
+    process.send_signal(signal.SIGTERM)
+    assert await exit_ == 0
+    assert deaths == 2 + 2
+    assert [one.value for one in letters.result()] == [b"die"]
+    answered = sorted(one.value for one in replies if not one.value.startswith(b"{"))
+    assert answered == sorted(b"%d" % n for n in range(12) if n != 5)
+    errors = [json.loads(one.value)["error"] for one in replies if one.value.startswith(b"{")]
+    assert [(error["code"], error["retryable"]) for error in errors] == [("retries_exhausted", False)]
