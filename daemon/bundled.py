@@ -15,5 +15,5 @@ def bundled_engine() -> Path:
     from engines.build import build
 
     folder = cache_folder() / "engines" / f"bundled-{PRECISION}"
-    build(CHECKPOINT, folder, precision=PRECISION)
+    build(CHECKPOINT, folder, precision=PRECISION, name="autoglm-demo")
     return folder
