@@ -52,8 +52,8 @@ class Envelope:
             correlation_id=text[correlation] if correlation else None,
             reply_topic=next((text[name] for name in _REPLY_TOPIC if text.get(name)), None),
             reply_partition=int.from_bytes(partition, "big") if len(partition) == 4 else None,
-            deadline=_deadline(text.get("deadline", "")),
-            priority=_integer(text.get("priority", "")),
+            deadline=_deadline(_plain(raw.get("deadline", b""))),
+            priority=_integer(_plain(raw.get("priority", b""))),
             traceparent=text.get("traceparent"),
             tracestate=text.get("tracestate"),
             tenant=next((text[name] for name in _TENANT if text.get(name)), None),
@@ -83,6 +83,11 @@ def _text(value: bytes) -> str:
     except UnicodeDecodeError:
         return value.hex()
     return text if text.isprintable() else value.hex()
+
+
+def _plain(value: bytes) -> str:
+    """The text, or nothing: the hexadecimal form of binary data could pass for a number."""
+    return value.decode("ascii", errors="replace").strip() if value.isascii() else ""
 
 
 def _integer(text: str) -> int:

@@ -16,6 +16,8 @@ from daemon.kafka.settings import KafkaSettings
 
 # A name that was not there is asked for again after this long: topics are created while we run.
 _RECHECK_SECONDS = 1.0
+_MISSING_KEPT = 1_000
+_LISTED_SECONDS, _LISTED_POLL_SECONDS = 15.0, 0.05
 _LIMIT = "max.message.bytes"
 _CLEANUP = "cleanup.policy"
 # Small segments, cleaned soon: whoever is given a partition reads its journal first.
@@ -45,6 +47,8 @@ class Topics:
         self._partitions: dict[str, int] = {}
         self._limits: dict[str, int] = {}
         self._refreshed = -_RECHECK_SECONDS
+        self._refreshing = asyncio.Lock()
+        self._missing: dict[str, float] = {}
         self._preparing = asyncio.Lock()
         self._journal_fits = False
 
@@ -67,7 +71,7 @@ class Topics:
             raise TopicMissing(f"Topics do not exist: {names}; create them or set `kafka.create_topics`.")
         if missing:
             await self._create(missing, settings.partitions, {})
-            await self._refresh()
+            await self._until_listed(missing)
         # A request's notes lie in the journal's partition of the same number.
         # Those that were just created may not be listed yet.
         counts = [self._partitions.get(name, settings.partitions) for name in settings.request_topics]
@@ -77,25 +81,48 @@ class Topics:
         await self._admin.close()
 
     async def find(self, name: str) -> Topic | None:
-        """The topic, or None when it does not exist (as of a second ago). Waits while brokers are away."""
-        while name not in self._partitions and time.monotonic() - self._refreshed >= _RECHECK_SECONDS:
-            try:
-                await self._refresh()
-            except Exception as error:
-                if not may_pass(error):
-                    raise
-                await asyncio.sleep(_RECHECK_SECONDS)
+        """The topic, or None when it does not exist: asked anew, unless it was missing a second ago.
+
+        Waits while brokers are away.
+        """
+        asked = time.monotonic()
+        if asked - self._missing.get(name, -_RECHECK_SECONDS) < _RECHECK_SECONDS:
+            return None
+        while name not in self._partitions and self._refreshed < asked:
+            async with self._refreshing:
+                if self._refreshed < asked:  # nobody else has asked meanwhile
+                    await self._try_refresh()
         if name not in self._partitions:
+            if len(self._missing) >= _MISSING_KEPT:
+                self._missing.clear()
+            self._missing[name] = self._refreshed
             return None
         if name not in self._limits:
             self._limits[name] = await self._max_bytes(name)
         return Topic(self._partitions[name], self._limits[name])
 
+    async def _try_refresh(self) -> None:
+        try:
+            await self._refresh()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            await asyncio.sleep(_RECHECK_SECONDS)
+
     async def _refresh(self) -> None:
+        asked = time.monotonic()
         # All topics at once: a request that names a topic creates it where the broker allows that.
         listed: list[dict[str, Any]] = await self._admin.describe_topics(None)
         self._partitions = {topic["topic"]: len(topic["partitions"]) for topic in listed}
-        self._refreshed = time.monotonic()
+        self._refreshed = asked
+
+    async def _until_listed(self, names: list[str]) -> None:
+        """Brokers answer from a copy of the metadata, which is late after a topic was created."""
+        give_up = time.monotonic() + _LISTED_SECONDS
+        await self._refresh()
+        while not self._partitions.keys() >= set(names) and time.monotonic() < give_up:
+            await asyncio.sleep(_LISTED_POLL_SECONDS)
+            await self._refresh()
 
     async def prepare_journal(self, partitions: int) -> None:
         """Creates the journal's topic or adds what it lacks to that many partitions. Raises JournalUnfit."""
