@@ -9,6 +9,7 @@ from aiokafka.errors import ConsumerStoppedError
 from pydantic import ValidationError
 
 from daemon.kafka.cancellations import Cancellation
+from daemon.kafka.reader import stop_reader
 from daemon.kafka.settings import KafkaSettings
 from schemas.control import Cancel
 
@@ -46,7 +47,7 @@ class Control:
                     self._read(record)
 
     async def stop(self) -> None:
-        await self._consumer.stop()
+        await stop_reader(self._consumer)
 
     def _read(self, record: ConsumerRecord) -> None:
         try:

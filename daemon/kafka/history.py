@@ -8,6 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from daemon.kafka.duplicates import FINGERPRINT, First, Window
+from daemon.kafka.reader import stop_reader
 from daemon.kafka.settings import KafkaSettings
 from daemon.kafka.topics import Topics
 
@@ -44,6 +45,9 @@ class History:
         return Window(seconds, most, self._firsts[partition])
 
     async def _read(self) -> None:
+        topic = await self._topics.find(self._settings.reply_topic)
+        if topic is None:
+            return
         consumer = AIOKafkaConsumer(
             **self._settings.connection(),
             isolation_level="read_committed",
@@ -53,9 +57,6 @@ class History:
         )
         try:
             await consumer.start()
-            topic = await self._topics.find(self._settings.reply_topic)
-            if topic is None:
-                return
             partitions = [
                 TopicPartition(self._settings.reply_topic, number) for number in range(topic.partitions)
             ]
@@ -77,7 +78,7 @@ class History:
                     elif self._positions[partition] >= end:
                         left.remove(partition)
         finally:
-            await consumer.stop()
+            await stop_reader(consumer)
 
     async def _seek(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         since = int((time.time() - self._settings.duplicate_window_seconds) * 1000)

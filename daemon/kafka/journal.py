@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from daemon.kafka.reader import stop_reader
 from daemon.kafka.record import Incoming, Outgoing
 from daemon.kafka.settings import KafkaSettings
 from daemon.kafka.topics import Topics
@@ -145,7 +146,7 @@ class JournalTopic:
                 for record in batches.get(journal, []):
                     _take(notes, source, record.key or b"", dict(record.headers).get(_REQUEST), record.value)
         finally:
-            await consumer.stop()
+            await stop_reader(consumer)
         return notes
 
 

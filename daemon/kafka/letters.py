@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from daemon.kafka.deadletter import PREFIX
+from daemon.kafka.reader import stop_reader
 from daemon.kafka.record import Headers, Outgoing
 from daemon.kafka.settings import KafkaSettings
 
@@ -104,7 +105,7 @@ async def letters(settings: KafkaSettings) -> AsyncIterator[Letter]:
             async for letter in _partition(consumer, TopicPartition(settings.dead_letter_topic, number)):
                 yield letter
     finally:
-        await consumer.stop()
+        await stop_reader(consumer)
 
 
 async def _partitions(settings: KafkaSettings) -> list[int]:

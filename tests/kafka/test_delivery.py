@@ -6,11 +6,13 @@ import signal
 import sys
 from pathlib import Path
 
+from aiokafka import AIOKafkaConsumer
 from typer.testing import CliRunner
 
 from daemon.errors import InvalidJson
 from daemon.kafka.deadletter import dead_letter
 from daemon.kafka.envelope import Envelope
+from daemon.kafka.reader import stop_reader
 from daemon.kafka.record import Postponed
 from daemon.kafka.replies import error_reply, reply_record
 from tests.kafka.traffic import create_topic, put, read, running, settings
@@ -185,3 +187,12 @@ async def test_a_record_that_ends_the_process_is_found_refused_and_kept(broker, 
     assert answered == sorted(b"%d" % n for n in range(12) if n != 5)
     errors = [json.loads(one.value)["error"] for one in replies if one.value.startswith(b"{")]
     assert [(error["code"], error["retryable"]) for error in errors] == [("retries_exhausted", False)]
+
+
+async def test_a_reader_stopped_at_once_does_not_cancel_who_stops_it(broker, name):
+    address = broker.bootstrap_servers
+    for _ in range(3):
+        consumer = AIOKafkaConsumer(bootstrap_servers=address)
+        await consumer.start()
+        await stop_reader(consumer)
+    assert asyncio.current_task().cancelling() == 0
