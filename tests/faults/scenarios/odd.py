@@ -46,7 +46,7 @@ async def foreign_metadata(world: World, rng: random.Random) -> None:
 
 
 def _foreign(offset: int, rng: random.Random) -> str:
-    good = encode(offset, 3, [(offset + 2, offset + 5)])
+    good = encode(offset, Counts(3), [(offset + 2, offset + 5)])
     flipped = bytearray(base64.urlsafe_b64decode(good[5:] + "=" * (-len(good[5:]) % 4)))
     flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
     return rng.choice(
@@ -58,7 +58,7 @@ def _foreign(offset: int, rng: random.Random) -> str:
             "x" * 4096,
             good[: rng.randrange(len(good))],
             good[:5] + base64.urlsafe_b64encode(bytes(flipped)).decode().rstrip("="),
-            encode(offset + 1, 3, [(offset + 3, offset + 6)]),
+            encode(offset + 1, Counts(3), [(offset + 3, offset + 6)]),
             "oag1r" + "A" * rng.randrange(4000),
             "oag1b",
             "oag9r" + good[5:],
