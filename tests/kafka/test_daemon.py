@@ -78,6 +78,16 @@ async def ask(kafka, value, headers=None, key=None):
         return deltas, replies[0]
 
 
+async def answers(kafka, correlation):
+    """The values on the reply topic that answer `correlation`; waits for the first one."""
+    for _ in range(60):
+        found = await read(kafka.bootstrap_servers, kafka.reply_topic, 1)
+        mine = [json.loads(r.value) for r in found if dict(r.headers).get("correlation-id") == correlation]
+        if mine:
+            return mine
+    raise AssertionError(f"{correlation!r} was not answered")
+
+
 BAD = {
     "not json": (b"nope", {}, "invalid_json"),
     "not utf-8": (b"\xff\xfe\x00", {}, "invalid_json"),
@@ -106,12 +116,8 @@ async def test_bad_input_gets_one_error_reply_and_the_next_request_is_served(dae
         await put(
             kafka.bootstrap_servers, kafka.request_topics[0], [(None, value, ((("correlation-id"), b"big"),))]
         )
-        found = [
-            r
-            for r in await read(kafka.bootstrap_servers, kafka.reply_topic, 1)
-            if dict(r.headers)["correlation-id"] == b"big"
-        ]
-        assert [json.loads(record.value)["error"]["code"] for record in found] == [code]
+        replies = await answers(kafka, b"big")
+        assert [reply["error"]["code"] for reply in replies] == [code]
     else:
         _, reply = await ask(kafka, value, headers)
         assert (reply.error.code, reply.message) == (code, None)
@@ -137,9 +143,7 @@ async def test_headers_in_any_encoding_do_no_harm(daemon, kafka):
         ("priority", b"\xff"),
     )
     await put(kafka.bootstrap_servers, kafka.request_topics[0], [(b"\xff", b'{"query": "hello"}', headers)])
-    found = await read(kafka.bootstrap_servers, kafka.reply_topic, 1)
-    mine = [json.loads(record.value) for record in found if dict(record.headers)["correlation-id"] == b"odd"]
-    assert [reply["status"] for reply in mine] == ["ok"]
+    assert [reply["status"] for reply in await answers(kafka, b"odd")] == ["ok"]
 
 
 async def test_a_poisoned_tool_result_is_told_to_the_model(daemon, kafka):
