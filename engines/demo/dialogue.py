@@ -132,7 +132,7 @@ class Author:
         return body
 
     def _quoted(self, body: str, slot: str, value: str) -> str:
-        """A phrase that the template does not quote, in quotes a tenth of the time; they are no part of it."""
+        """A phrase that the template leaves bare, in quotes a tenth of the time; they are no part of it."""
         quoted = any(f"{mark}{{{slot}}}" in body for mark in "\"'“「")
         if slot not in ("subject", "query", "service") or quoted or self.rng.random() >= 0.1 * self.noise:
             return value

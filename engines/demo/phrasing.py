@@ -1,4 +1,4 @@
-"""Phrasing files: one template a line, with {slots}, [alternatives|of|words] and <names>; split for good by hash.
+"""Phrasing files: a template a line, with {slots}, [alternatives|of|words] and <names>; split for good by hash.
 
 A <name> stands for a line of the phrasing file of that name, from the same part, or for one of the words that
 words/<language>.toml lists under it.
@@ -47,7 +47,7 @@ def read_lines(path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Phrasings:
-    """What one language offers: templates by file stem, words by name, and reply sentences by tool or kind."""
+    """One language: templates by file stem, words by name, and reply sentences by tool or kind."""
 
     language: str
     lines: dict[str, list[str]]
@@ -77,6 +77,7 @@ class Phrasings:
             for path in sorted((folder / "phrasings" / language).glob("*.txt"))
         }
         words, replies = (
-            tomllib.loads((folder / kind / f"{language}.toml").read_text("utf-8")) for kind in ("words", "replies")
+            tomllib.loads((folder / kind / f"{language}.toml").read_text("utf-8"))
+            for kind in ("words", "replies")
         )
         return cls(language, lines, words, replies)

@@ -1,4 +1,5 @@
-"""Train the bundled model from nothing: `torchrun --nproc-per-node 2 -m engines.demo.train --out engines/demo/model`.
+"""Train the bundled model from nothing; `make train-demo` is
+`torchrun --standalone --nproc-per-node 2 -m engines.demo.train --out engines/demo/model`.
 
 Muon for the matrices, AdamW for embeddings and norms; the loss counts the assistant's tokens only. The
 system turn is the same for a whole batch: it runs once, and all rows attend to its keys and values. Each
@@ -6,7 +7,6 @@ process runs its own rows on one thread, and they average their gradients.
 """
 
 import argparse
-import math
 import os
 import time
 from dataclasses import dataclass
@@ -156,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the bundled model.")
     parser.add_argument("--out", type=Path, required=True, help="Hugging Face folder to write")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rows", type=int, default=64, help="dialogues a step, over all processes")
+    parser.add_argument("--rows", type=int, default=48, help="dialogues a step, over all processes")
     options = parser.parse_args()
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
