@@ -42,12 +42,16 @@ def words() -> tuple[list[str], list[str]]:
     return lexicon(text for language in LANGUAGES for text in texts(language))
 
 
+Example = tuple[list[int], list[bool]]
+"""(ids, which of them are learned)"""
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded examples (ids, learned) that follow one `prefix`."""
+    """Examples that follow one `prefix`."""
 
     prefix: list[int]
-    examples: list[tuple[list[int], list[bool]]]
+    examples: list[Example]
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,13 @@ class Stage:
 
     shown: whether the tools stand in the system turn; at first they do not, as a short system turn costs less
     and the tools are the same anyway. others: how often they come in another order, or some are missing.
-    several: how often a dialogue goes on with another request.
+    several: how often a dialogue goes on with another request. answered: see Author.dialogue.
     """
 
     shown: bool
     others: float
     several: float
+    answered: float
 
 
 class Corpus:
@@ -77,7 +82,9 @@ class Corpus:
         names, tools = self._tools(stage)
         system = self.rng.choice(_SYSTEMS) if stage.others and self.rng.random() < 0.1 else None
         authors = (self.authors[row % len(self.authors)] for row in range(rows))
-        examples = [self.renderer.example(author.dialogue(names, stage.several)) for author in authors]
+        examples = [
+            self.renderer.example(author.dialogue(names, stage.several, stage.answered)) for author in authors
+        ]
         return Batch(self.renderer.prefix(tools, system), examples)
 
     def _tools(self, stage: Stage) -> tuple[list[str], list[Message]]:

@@ -168,18 +168,27 @@ class Author:
         return text
 
     def answer(
-        self, dialogue: Dialogue, request: Request, tools: Sequence[str], silent: bool = False
+        self,
+        dialogue: Dialogue,
+        request: Request,
+        tools: Sequence[str],
+        silent: bool = False,
+        ended: bool = False,
     ) -> None:
         """Append the user's turn and everything the assistant does about it.
 
         `tools` are the names on offer: a call that needs another one is declined. `silent` leaves the call
-        out, as histories made of text alone do; such an answer is shown but not learned.
+        out, as histories made of text alone do; such an answer is shown but not learned. `ended`: nothing
+        follows a call.
         """
         rng, replies = self.rng, self.phrasings.replies
         dialogue.messages.append({"role": "user", "content": request.text})
         if not request.is_call or request.kind not in tools:
             kind = request.kind if request.kind in SMALL_TALK else "out_of_scope"
             dialogue.say(replies["smalltalk"][kind])
+            return
+        if ended:
+            dialogue.say(request.arguments_json, metadata=request.kind)
             return
         failed = rng.random() < 0.15
         draw = self.results.error if failed else self.results.draw
@@ -209,11 +218,19 @@ class Author:
             )
         return self.request(rng.choice(SMALL_TALK) if chance < 0.8 else "out_of_scope")
 
-    def dialogue(self, tools: Sequence[str] = TOOL_NAMES, several: float = 0.35) -> Dialogue:
-        """One to four turns; with probability `several` more than one."""
+    def dialogue(
+        self, tools: Sequence[str] = TOOL_NAMES, several: float = 0.35, answered: float = 1.0
+    ) -> Dialogue:
+        """One to four turns; with probability `several` more than one.
+
+        `answered`: how often something follows the last call; results and the sentences about them are longer
+        than requests and calls, and easier to learn.
+        """
         rng, dialogue = self.rng, Dialogue()
         turns = 1 + (rng.random() < several) + (rng.random() < several / 2) + (rng.random() < several / 4)
         for turn in range(turns):
-            silent = turn < turns - 1 and rng.random() < 0.3
-            self.answer(dialogue, self.any_request(tools), tools, silent)
+            last = turn == turns - 1
+            silent = not last and rng.random() < 0.3
+            ended = last and rng.random() >= answered
+            self.answer(dialogue, self.any_request(tools), tools, silent, ended)
         return dialogue

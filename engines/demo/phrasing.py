@@ -1,4 +1,4 @@
-"""Phrasing files: a template a line, with {slots}, [alternatives|of|words] and <names>; split for good by hash.
+"""Phrasing files: a template a line, with {slots}, [alternatives|of|words], <names>; split by hash for good.
 
 A <name> stands for a line of the phrasing file of that name, from the same part, or for one of the words that
 words/<language>.toml lists under it.

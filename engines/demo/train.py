@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engines.demo import checkpoint, tokens
-from engines.demo.corpus import Batch, Corpus, Stage, tokenizer_texts
+from engines.demo.corpus import Batch, Corpus, Example, Stage, tokenizer_texts
 from engines.demo.glm import Config, Glm
 from engines.demo.muon import Muon
 
@@ -40,7 +40,7 @@ class Plan:
 
     def stage(self, step: int) -> Stage:
         shown = step >= self.show
-        return Stage(shown=shown, others=0.15 if step >= self.fall else 0.0, several=0.15 if shown else 0.0)
+        return Stage(shown, others=0.1 if shown else 0.0, several=0.1 if shown else 0.0, answered=0.4)
 
 
 PLAN = Plan(show=1500, fall=1700, end=2400)
@@ -51,46 +51,39 @@ def causal(queries: int, past: int) -> Tensor:
     return torch.ones(queries, past + queries, dtype=torch.bool).tril(past)
 
 
-def pad(batch: Batch) -> tuple[Tensor, Tensor]:
+def pad(examples: list[Example]) -> tuple[Tensor, Tensor]:
     """ids int64 [B, T] and learned bool [B, T]; padding is id 0, comes last and is not learned."""
-    width = max(len(ids) for ids, _ in batch.examples)
-    ids = torch.zeros(len(batch.examples), width, dtype=torch.int64)
+    width = max(len(ids) for ids, _ in examples)
+    ids = torch.zeros(len(examples), width, dtype=torch.int64)
     learned = torch.zeros_like(ids, dtype=torch.bool)
-    for row, (example, mask) in enumerate(batch.examples):
+    for row, (example, mask) in enumerate(examples):
         ids[row, : len(example)] = torch.tensor(example)
         learned[row, : len(mask)] = torch.tensor(mask)
     return ids, learned
 
 
-def losses(model: Glm, batch: Batch) -> tuple[Tensor, int, int]:
-    """(sum of the cross entropy of the learned tokens, how many there are, how many are predicted right)."""
-    prefix = torch.tensor([batch.prefix])
-    length = prefix.shape[1]
-    _, past = model(prefix, torch.arange(length), causal(length, 0))
-    ids, learned = pad(batch)
-    width = ids.shape[1] - 1
-    hidden, _ = model(ids[:, :-1], torch.arange(length, length + width), causal(width, length), past)
-    wanted = learned[:, 1:]
-    logits, targets = model.logits(hidden[wanted]).float(), ids[:, 1:][wanted]
-    right = int((logits.argmax(-1) == targets).sum())
-    return F.cross_entropy(logits, targets, reduction="sum"), len(targets), right
-
-
 def accumulate(model: Glm, batch: Batch, pieces: int) -> Tensor:
-    """Add the gradients of the whole batch, run in `pieces` of rows of like length.
+    """Gradients of the summed cross entropy of the learned tokens; rows of like length run together.
 
     Returns [sum of losses, learned tokens, right ones, tokens run].
     """
+    prefix = torch.tensor([batch.prefix])
+    length = prefix.shape[1]
+    _, past = model(prefix, torch.arange(length), causal(length, 0))
     rows = sorted(batch.examples, key=lambda example: len(example[0]))
     size = -(-len(rows) // pieces)
-    totals = torch.zeros(4)
+    total, counts = torch.zeros(()), torch.zeros(3)
     for start in range(0, len(rows), size):
-        piece = Batch(batch.prefix, rows[start : start + size])
-        value, count, right = losses(model, piece)
-        value.backward()
-        run = sum(len(ids) for ids, _ in piece.examples)
-        totals += torch.tensor([float(value.detach()), count, right, run])
-    return totals
+        ids, learned = pad(rows[start : start + size])
+        width = ids.shape[1] - 1
+        hidden, _ = model(ids[:, :-1], torch.arange(length, length + width), causal(width, length), past)
+        wanted = learned[:, 1:]
+        logits, targets = model.logits(hidden[wanted]).float(), ids[:, 1:][wanted]
+        total = total + F.cross_entropy(logits, targets, reduction="sum")
+        right = int((logits.argmax(-1) == targets).sum())
+        counts += torch.tensor([len(targets), right, sum(len(one) for one, _ in rows[start : start + size])])
+    total.backward()
+    return torch.cat((total.detach()[None], counts))
 
 
 def share(model: Glm, totals: Tensor) -> None:
@@ -156,7 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the bundled model.")
     parser.add_argument("--out", type=Path, required=True, help="Hugging Face folder to write")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rows", type=int, default=48, help="dialogues a step, over all processes")
+    parser.add_argument("--rows", type=int, default=72, help="dialogues a step, over all processes")
     options = parser.parse_args()
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
