@@ -38,6 +38,11 @@ def any_request(rng: random.Random) -> Value:
     return chat(rng) if dice < 0.9 else {"query": "go", "tools": UNKNOWN}
 
 
+def conversations(count: int) -> list[str | None]:
+    """Their keys, and that of the requests that belong to none."""
+    return [*(f"conversation {number}" for number in range(count)), None]
+
+
 class Traffic:
     """Writes requests and follows the replies, both straight to the broker."""
 
