@@ -1,8 +1,9 @@
 """The loaded engines, and how they change while requests run."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -29,6 +30,7 @@ class Fleet:
         self._wanted: dict[str, Wanted] = {}
         self._retiring: dict[Replica, str] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._loading: set[asyncio.Task[Replica]] = set()
         self._failed: asyncio.Queue[tuple[str, BaseException]] = asyncio.Queue()
         self._lock = asyncio.Lock()
 
@@ -54,7 +56,7 @@ class Fleet:
                     fresh[name] = []
                     for place, part in zip(places, share, strict=True):
                         if place.engine == name:
-                            fresh[name].append(await self._load(one, place, part))
+                            fresh[name].append(await self._load(self._open(one, place, part)))
                 if routes is not None and (wrong := problems(routes, wanted)):
                     raise ConfigurationError("\n".join(wrong))
             except BaseException:
@@ -122,14 +124,26 @@ class Fleet:
         ]
 
     async def close(self) -> None:
-        """No request may run any more."""
+        """No request may run any more. What is being loaded is waited for: nothing can stop that."""
         pool = self.router.pool
+        for loaded in await asyncio.gather(*self._loading, return_exceptions=True):
+            if isinstance(loaded, Replica):
+                self._close(loaded)
         for name in pool.names:
             for replica in pool.drop(name):
                 self._close(replica)
         await asyncio.gather(*self._closing)
 
-    async def _load(self, one: Wanted, place: Place, share: float | None) -> Replica:
+    async def _load(self, opening: Coroutine[Any, Any, Replica]) -> Replica:
+        task = asyncio.create_task(opening)
+        self._loading.add(task)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            if task.done():
+                self._loading.discard(task)
+
+    async def _open(self, one: Wanted, place: Place, share: float | None) -> Replica:
         wanted = one.settings
         load: Callable[[], Engine] = partial(
             Engine.load,

@@ -118,7 +118,11 @@ class Engine:
             queue_limit=queue_limit,
         )
         engine._manifest, engine.tokenizer = manifest, tokenizer
-        engine._stepper.warm_up()
+        try:
+            engine._stepper.warm_up()
+        except BaseException:
+            engine.close()
+            raise
         runtime.leave()
         return engine
 
