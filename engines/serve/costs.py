@@ -27,6 +27,21 @@ class StepCosts:
         else:
             self._per_call = self._mix(self._per_call, max(seconds - tokens * self._per_token, 0.0))
 
+    def record(self, tokens: int, rows: int, seconds: float) -> tuple[float, float]:
+        """A prefill of `tokens`, then a decode step of `rows`; either may be 0. Returns their shares."""
+        if not rows:
+            self.record_prefill(tokens, seconds)
+            return seconds, 0.0
+        if not tokens:
+            self.record_decode(rows, seconds)
+            return 0.0, seconds
+        step = self._decode.get(rows.bit_length())
+        if step is None:  # nothing tells them apart yet
+            return seconds, 0.0
+        decode = min(step, seconds)
+        self.record_prefill(tokens, seconds - decode)
+        return seconds - decode, decode
+
     def prefill_budget(self, decoding: bool) -> int:
         """Tokens to prefill in one step: as many as fit into `stall` when others wait for them."""
         if not decoding or not self._per_token:
