@@ -32,6 +32,21 @@ class StepCosts:
         else:
             self._per_call = self._mix(self._per_call, max(seconds - tokens * self._per_token, 0.0))
 
+    def record(self, tokens: int, rows: int, seconds: float) -> tuple[float, float]:
+        """A prefill of `tokens`, then a decode step of `rows`; either may be 0. Returns their shares."""
+        if not rows:
+            self.record_prefill(tokens, seconds)
+            return seconds, 0.0
+        if not tokens:
+            self.record_decode(rows, seconds)
+            return 0.0, seconds
+        step = self._decode.get(rows.bit_length())
+        if step is None:  # nothing tells them apart yet
+            return seconds, 0.0
+        decode = min(step, seconds)
+        self.record_prefill(tokens, seconds - decode)
+        return seconds - decode, decode
+
     def tokens_per_second(self) -> float:
         """The most that decoding has brought, at whatever number of rows; 0 before the first step."""
         return max(((1 << size >> 1) / seconds for size, seconds in self.decode_seconds.items()), default=0.0)

@@ -22,6 +22,8 @@ _INT8_ACTIVATIONS = "4"  # of MatMulNBits: integer dot products, activations rou
 class OrtRuntime:
     """See Runtime. A call binds slots [i, i + k) by pointer offset; nothing of a cache is ever copied."""
 
+    depth = 1
+
     def __init__(
         self,
         graph: Path,

@@ -36,6 +36,8 @@ class TrtRuntime:
     The last cell of each slot is not part of `capacity`: rows that pad a decode step write there.
     """
 
+    depth = 2
+
     def __init__(
         self,
         device: Device,
