@@ -137,6 +137,43 @@ async def test_a_load_that_fails_leaves_everything_as_it_was(models, fleet, tmp_
     assert engine_of(fleet, "main") is old  # nothing changed: nothing is loaded
 
 
+async def test_an_engine_that_fails_before_its_time_is_not_put_in_service(models, fleet, monkeypatch):
+    await fleet.become(*wanted_by(settings(models, {"main": ("fp32", {})})))
+    old, real = engine_of(fleet, "main"), Engine.start
+
+    def start(engine):
+        engine._take = lambda: 1 / 0
+        real(engine)
+        engine._thread.join()
+
+    monkeypatch.setattr(Engine, "start", start)
+    watching = asyncio.create_task(fleet.watch())
+    with pytest.raises(EngineFailed, match="main failed before it was in service"):
+        await fleet.become(*wanted_by(settings(models, {"main": ("int8", {})})))
+    await asyncio.sleep(0.05)
+    assert engine_of(fleet, "main") is old and old.alive and not watching.done()
+
+
+async def test_stopping_while_an_engine_is_loaded_waits_for_it(models, fleet, monkeypatch):
+    loaded = []
+
+    def load(*args, **options):
+        time.sleep(0.3)
+        loaded.append(real(*args, **options))
+        return loaded[0]
+
+    real = Engine.load
+    monkeypatch.setattr(Engine, "load", load)
+    wanted = wanted_by(settings(models, {"main": ("fp32", {})}))
+    becoming = asyncio.create_task(fleet.become(*wanted))
+    await asyncio.sleep(0.1)
+    becoming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await becoming
+    await fleet.close()
+    assert [engine.failed.result(0) for engine in loaded] == [None]  # closed
+
+
 async def test_orders_load_and_retire_until_the_next_reload(models, fleet):
     first = settings(models, {"main": ("fp32", {}), "spare": ("int8", {})}, routes=[{"engine": "main"}])
     await fleet.become(*wanted_by(first))
