@@ -98,6 +98,7 @@ class Handler:
             notes=record.notes,
             topic=record.topic,
             tenant=envelope.tenant,
+            conversation=record.key,
             cancelled=record.cancelled,
             last_try=record.tries > self._kafka.max_retries,
             headers={"traceparent": envelope.traceparent} if envelope.traceparent else {},

@@ -13,6 +13,11 @@ class StepCosts:
         self._per_call = 0.0  # fixed seconds of a prefill
         self._per_token = 0.0  # further seconds for each of its tokens
 
+    @property
+    def decode_seconds(self) -> dict[int, float]:
+        """Seconds of a decode step by the bit length of its number of rows; from any thread."""
+        return self._decode.copy()
+
     def record_decode(self, rows: int, seconds: float) -> None:
         size = rows.bit_length()
         known = self._decode.get(size)
@@ -41,6 +46,10 @@ class StepCosts:
         decode = min(step, seconds)
         self.record_prefill(tokens, seconds - decode)
         return seconds - decode, decode
+
+    def tokens_per_second(self) -> float:
+        """The most that decoding has brought, at whatever number of rows; 0 before the first step."""
+        return max(((1 << size >> 1) / seconds for size, seconds in self.decode_seconds.items()), default=0.0)
 
     def prefill_budget(self, decoding: bool) -> int:
         """Tokens to prefill in one step: as many as fit into `stall` when others wait for them."""

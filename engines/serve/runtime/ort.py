@@ -131,6 +131,7 @@ class OrtRuntime:
     def close(self) -> None:
         self._bindings.clear()
         self._caches.clear()
+        self._session = None
 
     def _run(
         self, first: int, ids: Tokens, positions: Tokens, starts: Tokens, lengths: Tokens, wanted: Tokens
