@@ -76,7 +76,7 @@ class EngineTooLarge(AutoGLMError):
 
 
 class KernelError(AutoGLMError):
-    """The GPU kernels cannot be compiled; pip install nvidia-cuda-nvrtc of the driver's CUDA version."""
+    """The GPU kernels cannot be compiled; pip install 'open-autoglm[test]', which brings NVRTC."""
 
     code: ClassVar[ErrorCode] = ErrorCode.CONFIGURATION
 

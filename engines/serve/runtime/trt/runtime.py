@@ -73,7 +73,7 @@ class TrtRuntime:
         slots: None for as many as fit. device: index or UUID. share: of its memory that the engine may take.
         limit: seconds a step may take. cache: file for what TensorRT-RTX compiles here. It is this thread's
         until `leave`.
-        Raises EngineFolderError, EngineTooLarge, DeviceNotFound, KernelError, GpuFailed.
+        Raises EngineFolderError, EngineTooLarge, DeviceNotFound, GpuFailed.
         """
         assert manifest.plan is not None
         trt = load_tensorrt(manifest.plan.flavour)
