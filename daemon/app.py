@@ -12,6 +12,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from daemon.agent.agent import Agent
+from daemon.agent.recall import Recall
 from daemon.bundled import bundled_engine
 from daemon.errors import ConfigurationError
 from daemon.handler import Handler
@@ -59,6 +60,7 @@ class App:
         catalog = Catalog(
             load_tools(tools.modules), tuple(tools.declarations), tuple(tools.plugins), tools.entry_points
         )
+        memory = settings.memory.open()
         folder = await asyncio.to_thread(lambda: settings.engine.path or bundled_engine())
         engine = await asyncio.to_thread(self._load, folder)
         try:
@@ -66,6 +68,7 @@ class App:
                 raise ConfigurationError(f"{folder} has no tokenizer; build from a checkpoint that has one.")
             metrics = Metrics(settings.instance, engine.manifest.name)
             audit = Audit(settings.instance)
+            recall = Recall(settings.memory, memory, metrics.count_memory_failure)
             agent = Agent(
                 engine,
                 engine.tokenizer,
@@ -79,13 +82,16 @@ class App:
                 max_tokens=settings.agent.max_tokens,
                 system=settings.agent.system,
                 max_tools=settings.agent.max_tools,
+                recall=recall,
             )
-            consumer = Consumer(settings.kafka, Handler(agent, metrics, settings.kafka, settings.limits))
+            handler = Handler(agent, metrics, settings.kafka, settings.limits)
+            consumer = Consumer(settings.kafka, handler, on_begin=memory.forget)
             catalog.on_change = partial(setattr, agent, "registry")
             await catalog.reload()
             return await self._serve(engine, metrics, consumer, catalog, audit)
         finally:
             await catalog.close()
+            await memory.close()
             engine.close()
 
     async def _serve(

@@ -22,6 +22,7 @@ from pydantic_settings import (
 from daemon.errors import ConfigurationError
 from daemon.explain import explain, unknown_variables
 from daemon.kafka.settings import KafkaSettings
+from daemon.memory.settings import MemorySettings
 from daemon.tools.access import Grant
 
 PREFIX = "AUTOGLM_"
@@ -115,6 +116,7 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     agent: AgentSettings = AgentSettings()
     tools: ToolSettings = ToolSettings()
+    memory: MemorySettings = MemorySettings()
     limits: LimitSettings = LimitSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()

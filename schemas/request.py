@@ -103,6 +103,11 @@ class Request(Strict):
     labels: list[str] | None = Field(
         default=None, min_length=1, max_length=1_000, description="For `classify`."
     )
+    memory: bool | None = Field(
+        default=None,
+        description="For `chat`: put what the conversation, which the record's key names, said before in "
+        "front of this request, and remember it and its answer. Left out: as the daemon's `memory.use` says.",
+    )
     model: str | None = Field(default=None, description="Name of an engine; left out: the default one.")
     sampling: Sampling = Sampling()
     max_tokens: int | None = Field(default=None, ge=1, description="Bound on generated tokens, all rounds.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from daemon.errors import Cancelled, DeadlineExceeded
+from daemon.memory.place import Place
 from daemon.tools.context import ToolContext
 from daemon.tools.notes import NoNotes, Notes
 from schemas.errors import AutoGLMError, ErrorCode
@@ -24,8 +25,8 @@ class Job:
 
     `key` names the record, the same on every delivery and never the same for two records: side effects are
     recognized by it, for which the caller's own `id` is not unique enough. `topic` is where it was read,
-    `tenant` what the record's header says. `emit` takes the deltas of a streamed answer, `notes` keep its
-    journal.
+    `tenant` what the record's header says, `place` where it stands in which conversation, if in any. `emit`
+    takes the deltas of a streamed answer, `notes` keep its journal.
     """
 
     request: Request
@@ -40,6 +41,7 @@ class Job:
     notes: Notes = field(default_factory=NoNotes)
     topic: str = ""
     tenant: str | None = None
+    place: Place | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     last_try: bool = True
     _deltas: int = 0

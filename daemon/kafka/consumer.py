@@ -1,6 +1,7 @@
 """Requests in, answers out: the Kafka side of the daemon in four verbs."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Self
 
 import structlog
@@ -34,7 +35,10 @@ _FETCH_BYTES = 256 * 1024
 class Consumer:
     """`start`, `run` until `drain` or a failure, `stop`. One object is used once."""
 
-    def __init__(self, settings: KafkaSettings, handler: Handler) -> None:
+    def __init__(
+        self, settings: KafkaSettings, handler: Handler, on_begin: Callable[[str, int], None] | None = None
+    ) -> None:
+        """`on_begin` hears of topic and partition whenever others may have answered its requests before."""
         self._settings = settings
         self._handler = handler
         self._draining = asyncio.Event()
@@ -75,7 +79,9 @@ class Consumer:
         )
         journal = JournalTopic(settings, self._topics)
         history = History(settings, self._topics)
-        self._assignment = Assignment(self._consumer, publisher, journal, history, room, settings, self._fail)
+        self._assignment = Assignment(
+            self._consumer, publisher, journal, history, room, settings, self._fail, on_begin
+        )
 
     async def start(self) -> None:
         """Verify or create topics, connect, join the group.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from daemon.agent.plugins import Plugins
+from daemon.agent.recall import Recall
 from daemon.agent.tasks.chat import ChatTask
 from daemon.agent.tasks.classify import Classify
 from daemon.agent.tasks.extract import Extract
@@ -19,6 +20,8 @@ def register_task(task: Task) -> Task:
     return _registered.add(task)
 
 
-def standard_tasks(system: str | None = None, max_tools: int = 16) -> Mapping[str, Task]:
-    """Those given and those registered by now; `system` and `max_tools` as in ChatTask."""
-    return {**_registered, ChatTask.name: ChatTask(system, max_tools)}
+def standard_tasks(
+    system: str | None = None, max_tools: int = 16, recall: Recall | None = None
+) -> Mapping[str, Task]:
+    """Those given and those registered by now; the arguments are ChatTask's."""
+    return {**_registered, ChatTask.name: ChatTask(system, max_tools, recall or Recall())}
