@@ -100,6 +100,7 @@ class Handler:
             topic=record.topic,
             tenant=envelope.tenant,
             place=Place.of(record, self._kafka.group_id, envelope.tenant, request.user_id),
+            conversation=record.key,
             cancelled=record.cancelled,
             last_try=record.tries > self._kafka.max_retries,
             headers={"traceparent": envelope.traceparent} if envelope.traceparent else {},

@@ -47,8 +47,10 @@ class Said:
 
 
 class Speaker:
-    def __init__(self, machine: Machine, tokenizer: Tokenizer) -> None:
-        self._machine, self.tokenizer = machine, tokenizer
+    """`model` is the engine's name in replies."""
+
+    def __init__(self, machine: Machine, tokenizer: Tokenizer, model: str) -> None:
+        self._machine, self.tokenizer, self.model = machine, tokenizer, model
         self._constraints = Constraints(tokenizer.format)
         self._options = lru_cache(maxsize=64)(self._build_options)
 

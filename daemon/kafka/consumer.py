@@ -15,6 +15,7 @@ from daemon.kafka.control import Control
 from daemon.kafka.exactly_once import TransactionalPublisher
 from daemon.kafka.history import History
 from daemon.kafka.journal import JournalTopic
+from daemon.kafka.lease import Lease
 from daemon.kafka.producer import close, new_producer, send, send_all
 from daemon.kafka.publisher import Publisher
 from daemon.kafka.record import Handler, Outgoing
@@ -22,6 +23,7 @@ from daemon.kafka.room import Room
 from daemon.kafka.settings import KafkaSettings
 from daemon.kafka.slots import Slots
 from daemon.kafka.topics import Topics
+from schemas.control import EngineOrder
 
 log = structlog.get_logger(__name__)
 
@@ -30,15 +32,23 @@ _POLL_MILLISECONDS = 500
 _FETCH_WAIT_MILLISECONDS = 50
 # A paused partition's prefetched records are dropped and fetched again later: keep that small.
 _FETCH_BYTES = 256 * 1024
+_DOUBT_SECONDS = 0.1  # before records are read again that came while nobody knew whose they are
 
 
 class Consumer:
-    """`start`, `run` until `drain` or a failure, `stop`. One object is used once."""
+    """`start`, `run` until `drain` or a failure, `stop`. One object is used once.
+
+    `on_order` hears of what the control topic says of other things than requests, `on_begin` of topic and
+    partition whenever others may have answered its requests before.
+    """
 
     def __init__(
-        self, settings: KafkaSettings, handler: Handler, on_begin: Callable[[str, int], None] | None = None
+        self,
+        settings: KafkaSettings,
+        handler: Handler,
+        on_order: Callable[[EngineOrder], None] = lambda order: None,
+        on_begin: Callable[[str, int], None] | None = None,
     ) -> None:
-        """`on_begin` hears of topic and partition whenever others may have answered its requests before."""
         self._settings = settings
         self._handler = handler
         self._draining = asyncio.Event()
@@ -67,7 +77,7 @@ class Consumer:
             if settings.delivery == "exactly-once"
             else AtLeastOncePublisher(self._producer, self._consumer.commit)
         )
-        self._control = Control(settings, self._cancel)
+        self._control = Control(settings, self._cancel, on_order)
         self._cancellations = Cancellations(settings.cancel_keep_seconds)
         room = Room(
             settings,
@@ -79,8 +89,9 @@ class Consumer:
         )
         journal = JournalTopic(settings, self._topics)
         history = History(settings, self._topics)
+        self._lease = Lease(self._consumer, settings.session_timeout_seconds)
         self._assignment = Assignment(
-            self._consumer, publisher, journal, history, room, settings, self._fail, on_begin
+            self._consumer, self._lease, publisher, journal, history, room, settings, self._fail, on_begin
         )
 
     async def start(self) -> None:
@@ -181,6 +192,11 @@ class Consumer:
         while True:
             # Never cancelled while the consumer lives: the client would leak its fetch context.
             batches = await self._consumer.getmany(timeout_ms=_POLL_MILLISECONDS, max_records=most)
+            if batches and not self._lease.held:
+                for partition in batches:
+                    self._assignment.rewind(partition)
+                await asyncio.sleep(_DOUBT_SECONDS)
+                continue
             for partition, records in batches.items():
                 lane = lanes.get(partition)
                 if lane is None or lane.suspended:

@@ -83,6 +83,7 @@ class Engine:
         *,
         slots: int | None = None,
         capacity: int | None = None,
+        memory: float | None = None,
         device: str | int | None = None,
         threads: int | None = None,
         spinning: bool = False,
@@ -92,6 +93,7 @@ class Engine:
         """Open an engine folder.
 
         slots: rows that may run at once; capacity: tokens per row; None chooses by free memory.
+        memory: the share of the device's memory that weights and caches may take; None: what is free.
         device: of the GPU that a TensorRT engine runs on, an index or UUID.
         stall: seconds a prefill may keep decoding rows waiting.
         Without a tokenizer.json, `tokenizer` is None and grammars are refused.
@@ -104,7 +106,9 @@ class Engine:
             compiler = GrammarCompiler.over(
                 tokenizer.definition, manifest.sizes.vocab_size, manifest.eos_token_ids
             )
-        runtime, rows = open_runtime(folder, manifest, Wanted(slots, capacity, device, threads, spinning))
+        runtime, rows = open_runtime(
+            folder, manifest, Wanted(slots, capacity, memory, device, threads, spinning)
+        )
         engine = cls(
             runtime,
             rows=rows,
@@ -124,6 +128,16 @@ class Engine:
         if self._manifest is None:
             raise AttributeError("this engine was not loaded from a folder")
         return self._manifest
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes prompts: it has neither failed nor been closed."""
+        return self._error is None and not self._closing
+
+    @property
+    def decode_seconds(self) -> dict[int, float]:
+        """See StepCosts; from any thread."""
+        return self._stepper.costs.decode_seconds
 
     def start(self) -> None:
         self._thread.start()
@@ -162,6 +176,7 @@ class Engine:
             queued=max(0, len(self._open) - table.active),
             cached_slots=table.cached,
             slots=table.slots,
+            tokens_per_second=self._stepper.costs.tokens_per_second(),
             **{field.name: getattr(counters, field.name) for field in dataclasses.fields(counters)}
             | {"finished": dict(counters.finished)},
         )

@@ -19,6 +19,7 @@ class Row:
     """`known` are prompt and answer so far; the KV of all but the last few is in the row's slot.
 
     limit: tokens the answer may have; with them `known` is `full` long. seed: of the random numbers.
+    drawn: the slot for which the token after `known` was drawn, while nobody has read it.
     logprobs: of the prompt's options, as far as `forks_read` of their forks tell.
     ending: tokens that complete the answer from here; found from `look_at` tokens before the limit on, see
     engines.serve.closing.
@@ -38,6 +39,7 @@ class Row:
     known: list[int] = field(init=False)
     full: int = field(init=False)
     slot: int | None = None
+    drawn: int | None = None
     cached_tokens: int = 0
     forced_tokens: int = 0
     admitted: float | None = None
@@ -65,6 +67,11 @@ class Row:
     @property
     def deadline(self) -> float | None:
         return self.prompt.deadline
+
+    @property
+    def last_drawn(self) -> bool:
+        """Whether the token that is drawn and not read will be the answer's last, whatever it is."""
+        return self.drawn is not None and len(self.known) + 1 == self.full
 
     @property
     def generated(self) -> int:

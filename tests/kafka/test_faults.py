@@ -93,11 +93,16 @@ async def test_a_frozen_process_that_comes_back_cannot_commit(broker, name):
     heir = await Worker.spawn(chosen, 0.01)
     replies = await read(address, f"{name}.replies", 100)
     assert numbers(replies) == list(range(100))
+    await put(address, f"{name}.requests", [(None, b"%d" % n) for n in range(100, 160)])
+    await read(address, f"{name}.replies", 160)
     frozen.process.send_signal(signal.SIGCONT)
     # Both are members now and share what comes.
-    await put(address, f"{name}.requests", [(None, b"%d" % n) for n in range(100, 120)])
-    replies = await read(address, f"{name}.replies", 120, extra_seconds=2.0)
-    assert numbers(replies) == list(range(120))
+    await put(address, f"{name}.requests", [(None, b"%d" % n) for n in range(160, 180)])
+    replies = await read(address, f"{name}.replies", 180, extra_seconds=2.0)
+    assert numbers(replies) == list(range(180))
+    # What both worked on they called by different numbers, so that deltas of the two can be told apart.
+    assert {value for value, _ in frozen.started} & {value for value, _ in heir.started}
+    assert not set(frozen.started) & set(heir.started)
     assert await frozen.end(signal.SIGTERM) == 0
     assert await heir.end(signal.SIGTERM) == 0
 

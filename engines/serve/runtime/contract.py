@@ -26,8 +26,12 @@ class Runtime(Protocol):
 
     Logits stay where they are computed: those of a slot's last token until the slot is computed again or
     another decode runs. A cache cell is only read after it was written: slots are reused without clearing.
+
+    depth: steps that it keeps at work at once. 1: every call returns when its work is done. 2: a step may be
+    asked for before the last one's draws are read.
     """
 
+    depth: int
     slots: int
     capacity: int
     vocab_size: int

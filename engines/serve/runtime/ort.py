@@ -22,6 +22,8 @@ _INT8_ACTIVATIONS = "4"  # of MatMulNBits: integer dot products, activations rou
 class OrtRuntime:
     """See Runtime. A call binds slots [i, i + k) by pointer offset; nothing of a cache is ever copied."""
 
+    depth = 1
+
     def __init__(
         self,
         graph: Path,
@@ -129,6 +131,7 @@ class OrtRuntime:
     def close(self) -> None:
         self._bindings.clear()
         self._caches.clear()
+        self._session = None
 
     def _run(
         self, first: int, ids: Tokens, positions: Tokens, starts: Tokens, lengths: Tokens, wanted: Tokens

@@ -11,6 +11,8 @@ from engines.serve.sampler import draw
 class ScriptedRuntime:
     """`script(prompt)` gives the assistant's next turn, end token included, for the prompt's text."""
 
+    depth = 1
+
     def __init__(self, tokenizer, script, slots=8, capacity=2048):
         self.slots, self.capacity, self.vocab_size = slots, capacity, tokenizer.vocab_size
         self.script, self.step_seconds = script, 0.0

@@ -8,7 +8,7 @@ from daemon.agent.chat import Conclusion
 from daemon.agent.tasks import register_task
 from daemon.errors import ConfigurationError
 from schemas.message import Message
-from tests.unit.agent.conftest import says
+from tests.unit.agent.conftest import engine_of, says
 
 LABELS = ["sad", "happy", "happy end", "happily"]
 
@@ -23,7 +23,7 @@ async def test_classify_tells_label_and_probabilities_from_one_prefill(start, as
     assert verdict["probabilities"]["happy"] > 0.9
     assert (reply.usage.completion_tokens, reply.timings.first_token_ms) == (0, None)
     assert reply.usage.prompt_tokens > 0
-    stats = agent._chat.speaker._machine.stats()
+    stats = engine_of(agent).stats()
     assert stats.tokens_generated == 0 and stats.masks == 0
 
 

@@ -15,6 +15,7 @@ from daemon.settings import LimitSettings
 from daemon.tools.registry import Registry
 from engines.errors import EngineBusy, EngineFailed, GenerationFailed
 from schemas.errors import AutoGLMError
+from tests.single import single
 
 
 class Task:
@@ -28,13 +29,15 @@ class Task:
     async def run(self, job, record, chat, registry):
         for _ in range(self.deltas):
             await job.stream(content="x")
-        raise next(self.errors)
+        error = next(self.errors)
+        self.engine.alive = not isinstance(error, EngineFailed)
+        raise error
 
 
 def handler(task: Task, **changes) -> Handler:
-    tokenizer = SimpleNamespace(format=None)
-    agent = Agent(None, tokenizer, Registry(), model="m", tasks={"chat": task})
-    return Handler(agent, Metrics("i", "m"), KafkaSettings(**changes), LimitSettings())
+    task.engine = engine = SimpleNamespace(alive=True, tokenizer=SimpleNamespace(format=None))
+    agent = Agent(single(engine), Registry(), tasks={"chat": task})
+    return Handler(agent, Metrics("i"), KafkaSettings(**changes), LimitSettings())
 
 
 def record(tries: int = 1, **more) -> Incoming:

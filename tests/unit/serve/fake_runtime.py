@@ -12,6 +12,8 @@ MASK = (1 << 61) - 1
 
 
 class FakeRuntime:
+    depth = 1
+
     def __init__(self, slots=8, capacity=64, vocab_size=97):
         self.slots, self.capacity, self.vocab_size = slots, capacity, vocab_size
         self.cells = [[-1] * capacity for _ in range(slots)]

@@ -36,6 +36,8 @@ class TrtRuntime:
     The last cell of each slot is not part of `capacity`: rows that pad a decode step write there.
     """
 
+    depth = 2
+
     def __init__(
         self,
         device: Device,
@@ -62,20 +64,22 @@ class TrtRuntime:
         *,
         slots: int | None = None,
         device: str | int | None = None,
+        share: float | None = None,
         limit: float = 30.0,
         cache: Path | None = None,
     ) -> Self:
         """Load the engine folder's plan on a GPU of this machine.
 
-        slots: None for as many as fit. device: index or UUID. limit: seconds a step may take. cache: file for
-        what TensorRT-RTX compiles here. It is this thread's until `leave`.
+        slots: None for as many as fit. device: index or UUID. share: of its memory that the engine may take.
+        limit: seconds a step may take. cache: file for what TensorRT-RTX compiles here. It is this thread's
+        until `leave`.
         Raises EngineFolderError, EngineTooLarge, DeviceNotFound, KernelError, GpuFailed.
         """
         assert manifest.plan is not None
         trt = load_tensorrt(manifest.plan.flavour)
         gpu = CudaDevice(device)
         try:
-            runtime = cls.on(gpu, trt, folder, manifest, slots=slots, limit=limit, cache=cache)
+            runtime = cls.on(gpu, trt, folder, manifest, slots=slots, share=share, limit=limit, cache=cache)
         except BaseException:
             gpu.close()
             raise
@@ -90,6 +94,7 @@ class TrtRuntime:
         manifest: Manifest,
         *,
         slots: int | None = None,
+        share: float | None = None,
         limit: float = 30.0,
         cache: Path | None = None,
     ) -> Self:
@@ -113,7 +118,7 @@ class TrtRuntime:
             fixed=Sizes.of(most, vocabulary, layout, prefill).fixed,
             graphs=len(decode_buckets(most)),
         )
-        memory = GpuMemoryPlan.fit(needs, total=total, free=free, most_slots=most, slots=slots)
+        memory = GpuMemoryPlan.fit(needs, total=total, free=free, most_slots=most, slots=slots, share=share)
         log.info("%s: %s", device.name, memory)
         sizes = Sizes.of(memory.slots, vocabulary, layout, prefill)
         return cls(device, loaded, sizes, memory, limit, cache)
