@@ -6,13 +6,14 @@ from daemon.agent.plugins import Plugins
 from daemon.agent.recall import Recall
 from daemon.agent.tasks.chat import ChatTask
 from daemon.agent.tasks.classify import Classify
+from daemon.agent.tasks.embed import Embed
 from daemon.agent.tasks.extract import Extract
 from daemon.agent.tasks.summarize import Summarize
 from daemon.agent.tasks.task import Task
 
 __all__ = ["Task", "register_task", "standard_tasks"]
 
-_registered = Plugins[Task]("task", ChatTask(), Classify(), Extract(), Summarize())
+_registered = Plugins[Task]("task", ChatTask(), Classify(), Embed(), Extract(), Summarize())
 
 
 def register_task(task: Task) -> Task:
