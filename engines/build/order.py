@@ -16,7 +16,7 @@ from engines.build.windows import Windows
 from engines.errors import BuildError
 from engines.manifest import Dialect, FileEntry, Precision
 
-REVISION = 1
+REVISION = 2
 """Raised when the same checkpoint and options give other files than before."""
 
 
