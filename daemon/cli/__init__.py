@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from daemon.cli import ask, broker, build, cancel, check, complete, demo, dlq, inspect, run
+from daemon.cli import ask, broker, build, cancel, check, complete, demo, dlq, engine, inspect, run
 from schemas.errors import AutoGLMError
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: systemd does not restart on it
@@ -27,6 +27,7 @@ app.command("inspect")(inspect.inspect)
 app.command("complete")(complete.complete)
 app.add_typer(broker.app, name="broker")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(engine.app, name="engine")
 
 
 def main() -> None:

@@ -24,15 +24,16 @@ def run(
 
     settings = load(config)
     logs.configure(settings.log.level, settings.log.format)
+    app = App(settings, lambda: load(config))
     if not with_broker:
-        sys.exit(asyncio.run(App(settings).run()))
+        sys.exit(asyncio.run(app.run()))
 
     from daemon.kafka.embedded import EmbeddedBroker
 
     if "AUTOGLM_KAFKA__BOOTSTRAP_SERVERS" in os.environ:
         # Whoever names a cluster wants that one, not one of ours at the same address.
-        sys.exit(asyncio.run(App(settings).run()))
+        sys.exit(asyncio.run(app.run()))
     port = int(settings.kafka.bootstrap_servers.split(",")[0].rpartition(":")[2])
     with EmbeddedBroker(state_folder() / "kafka", port=port):
-        code = asyncio.run(App(settings).run())
+        code = asyncio.run(app.run())
     sys.exit(code)

@@ -1,6 +1,7 @@
 """Requests in, answers out: the Kafka side of the daemon in four verbs."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Self
 
 import structlog
@@ -22,6 +23,7 @@ from daemon.kafka.room import Room
 from daemon.kafka.settings import KafkaSettings
 from daemon.kafka.slots import Slots
 from daemon.kafka.topics import Topics
+from schemas.control import EngineOrder
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +36,19 @@ _DOUBT_SECONDS = 0.1  # before records are read again that came while nobody kne
 
 
 class Consumer:
-    """`start`, `run` until `drain` or a failure, `stop`. One object is used once."""
+    """`start`, `run` until `drain` or a failure, `stop`. One object is used once.
 
-    def __init__(self, settings: KafkaSettings, handler: Handler) -> None:
+    `on_order` hears of what the control topic says of other things than requests, `on_begin` of topic and
+    partition whenever others may have answered its requests before.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        handler: Handler,
+        on_order: Callable[[EngineOrder], None] = lambda order: None,
+        on_begin: Callable[[str, int], None] | None = None,
+    ) -> None:
         self._settings = settings
         self._handler = handler
         self._draining = asyncio.Event()
@@ -65,7 +77,7 @@ class Consumer:
             if settings.delivery == "exactly-once"
             else AtLeastOncePublisher(self._producer, self._consumer.commit)
         )
-        self._control = Control(settings, self._cancel)
+        self._control = Control(settings, self._cancel, on_order)
         self._cancellations = Cancellations(settings.cancel_keep_seconds)
         room = Room(
             settings,
@@ -79,7 +91,7 @@ class Consumer:
         history = History(settings, self._topics)
         self._lease = Lease(self._consumer, settings.session_timeout_seconds)
         self._assignment = Assignment(
-            self._consumer, self._lease, publisher, journal, history, room, settings, self._fail
+            self._consumer, self._lease, publisher, journal, history, room, settings, self._fail, on_begin
         )
 
     async def start(self) -> None:

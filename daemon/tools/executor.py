@@ -9,10 +9,10 @@ from typing import Any
 
 import structlog
 
+from daemon.threads import in_thread
 from daemon.tools.context import ToolContext
 from daemon.tools.errors import ToolError
 from daemon.tools.result import RESULT_BYTES, to_json, to_text
-from daemon.tools.threads import in_thread
 from daemon.tools.tool import Tool, is_coroutine, takes
 from schemas.reply import Outcome
 
@@ -161,7 +161,9 @@ class Executor:
         await slots.acquire()
         if not is_async:
             # A thread that was left behind holds its slot until it ends, so that hung calls cannot pile up.
-            return await in_thread(lambda: to_json(function(), self.result_bytes), tool.name, slots.release)
+            return await in_thread(
+                lambda: to_json(function(), self.result_bytes), f"tool-{tool.name}", slots.release
+            )
         try:
             return to_json(await function(), self.result_bytes)
         except (SystemExit, KeyboardInterrupt) as error:  # would end the event loop

@@ -20,6 +20,7 @@ from engines.errors import (
     EngineClosed,
     EngineFailed,
     GrammarError,
+    HiddenStateMissing,
     InvalidPrompt,
     PromptTooLong,
 )
@@ -83,6 +84,7 @@ class Engine:
         *,
         slots: int | None = None,
         capacity: int | None = None,
+        memory: float | None = None,
         device: str | int | None = None,
         threads: int | None = None,
         spinning: bool = False,
@@ -92,6 +94,7 @@ class Engine:
         """Open an engine folder.
 
         slots: rows that may run at once; capacity: tokens per row; None chooses by free memory.
+        memory: the share of the device's memory that weights and caches may take; None: what is free.
         device: of the GPU that a TensorRT engine runs on, an index or UUID.
         stall: seconds a prefill may keep decoding rows waiting.
         Without a tokenizer.json, `tokenizer` is None and grammars are refused.
@@ -104,7 +107,9 @@ class Engine:
             compiler = GrammarCompiler.over(
                 tokenizer.definition, manifest.sizes.vocab_size, manifest.eos_token_ids
             )
-        runtime, rows = open_runtime(folder, manifest, Wanted(slots, capacity, device, threads, spinning))
+        runtime, rows = open_runtime(
+            folder, manifest, Wanted(slots, capacity, memory, device, threads, spinning)
+        )
         engine = cls(
             runtime,
             rows=rows,
@@ -114,7 +119,11 @@ class Engine:
             queue_limit=queue_limit,
         )
         engine._manifest, engine.tokenizer = manifest, tokenizer
-        engine._stepper.warm_up()
+        try:
+            engine._stepper.warm_up()
+        except BaseException:
+            engine.close()
+            raise
         runtime.leave()
         return engine
 
@@ -124,6 +133,16 @@ class Engine:
         if self._manifest is None:
             raise AttributeError("this engine was not loaded from a folder")
         return self._manifest
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes prompts: it has neither failed nor been closed."""
+        return self._error is None and not self._closing
+
+    @property
+    def decode_seconds(self) -> dict[int, float]:
+        """See StepCosts; from any thread."""
+        return self._stepper.costs.decode_seconds
 
     def start(self) -> None:
         self._thread.start()
@@ -162,6 +181,7 @@ class Engine:
             queued=max(0, len(self._open) - table.active),
             cached_slots=table.cached,
             slots=table.slots,
+            tokens_per_second=self._stepper.costs.tokens_per_second(),
             **{field.name: getattr(counters, field.name) for field in dataclasses.fields(counters)}
             | {"finished": dict(counters.finished)},
         )
@@ -172,6 +192,8 @@ class Engine:
             raise InvalidPrompt("token_ids must be a flat list of integers")
         if ids.min() < 0 or ids.max() >= self._runtime.vocab_size:
             raise InvalidPrompt(f"token ids must be in [0, {self._runtime.vocab_size})")
+        if prompt.embed and self._runtime.hidden_size is None:
+            raise HiddenStateMissing
         options = prompt.options
         if options is not None and not all(
             0 <= t < self._runtime.vocab_size for o in options.options for t in o

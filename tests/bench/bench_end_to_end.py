@@ -34,6 +34,7 @@ from daemon.settings import LimitSettings
 from daemon.tools.registry import Registry
 from engines.serve.engine import Engine
 from engines.serve.prompt import Completion, Prompt
+from tests.single import single
 
 QUESTIONS = (
     "Where is order A{0}?",
@@ -69,6 +70,9 @@ class Recorder:
         self._engine = engine
         self.chains: dict[asyncio.Task[object] | None, list[Prompt]] = {}
 
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
     def submit(self, prompt: Prompt):
         self.chains.setdefault(asyncio.current_task(), []).append(prompt)
         return self._engine.submit(prompt)
@@ -81,8 +85,8 @@ async def end_to_end(
     with registry.collecting():
         declare(Desk(Database(state / "desk.sqlite3")))
     recorder = Recorder(engine)
-    agent = Agent(recorder, engine.tokenizer, registry, model="bench")
-    consumer = Consumer(kafka, Handler(agent, Metrics("bench", "bench"), kafka, LimitSettings()))
+    agent = Agent(single(recorder), registry)
+    consumer = Consumer(kafka, Handler(agent, Metrics("bench"), kafka, LimitSettings()))
     await consumer.start()
     run = asyncio.create_task(consumer.run())
     cost = Cost()

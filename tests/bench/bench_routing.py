@@ -23,6 +23,7 @@ from engines.demo.cases import Case, hand_written
 from engines.demo.dialogue import TOOLS
 from engines.serve.engine import Engine
 from schemas.request import Request
+from tests.single import single
 
 STRANGERS = Path(__file__).parents[1] / "data" / "bfcl" / "functions.jsonl"
 
@@ -50,7 +51,7 @@ def found(cases: list[Case], offered: list[dict[str, Any]], limit: int) -> float
 
 
 async def routed(engine: Engine, cases: list[Case], offered: list[dict[str, Any]], limit: int) -> float:
-    agent = Agent(engine, engine.tokenizer, Registry(), model="bench", max_tools=limit, max_tokens=96)
+    agent = Agent(single(engine), Registry(), max_tools=limit, max_tokens=96)
     replies = await asyncio.gather(
         *(agent.run(Job(Request(query=case.text, tools=offered), str(i))) for i, case in enumerate(cases))
     )

@@ -7,7 +7,7 @@ import pytest
 from daemon.agent.job import Job
 from schemas.reply import Delta
 from schemas.request import Request
-from tests.unit.agent.conftest import CALL, says
+from tests.unit.agent.conftest import CALL, engine_of, says
 
 SHIPPED = '{"order_id": "A1001", "status": "shipped"}'
 
@@ -233,7 +233,7 @@ async def test_a_cancelled_task_cancels_its_generation(start):
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    engine = agent._chat.speaker._machine
+    engine = engine_of(agent)
     for _ in range(100):
         if engine.stats().active_rows == 0:
             break
@@ -243,7 +243,7 @@ async def test_a_cancelled_task_cancels_its_generation(start):
 
 async def test_faults_inside_are_one_reply_too(start, ask, monkeypatch):
     agent = start(says("\nHello<|user|>"))
-    monkeypatch.setattr(agent._chat.speaker.tokenizer.format, "parse", lambda *_: 1 / 0)
+    monkeypatch.setattr(engine_of(agent).tokenizer.format, "parse", lambda *_: 1 / 0)
     reply = await ask(None, agent=agent)
     assert (reply.status, reply.error.code) == ("error", "internal")
     assert "ZeroDivisionError" in reply.error.message

@@ -36,20 +36,30 @@ class GpuMemoryPlan:
 
     @classmethod
     def fit(
-        cls, needs: Needs, *, total: int, free: int, most_slots: int, slots: int | None = None
+        cls,
+        needs: Needs,
+        *,
+        total: int,
+        free: int,
+        most_slots: int,
+        slots: int | None = None,
+        share: float | None = None,
     ) -> "GpuMemoryPlan":
-        """free: bytes nobody has before the weights are loaded. slots: None for as many as fit.
+        """free: bytes nobody has before the weights are loaded. slots: None for as many as fit. share: of
+        `total` that this engine may take; what it does not take of `free` stays with the others.
 
         Raises EngineTooLarge with the number that would fit.
         """
         graphs = needs.graphs * _GRAPH
+        free = free if share is None else min(free, int(share * total))
         room = free - needs.weights - needs.workspace - needs.fixed - graphs - _MARGIN
         fitting = min(most_slots, max(0, room // needs.per_slot))
         if fitting < 1:
             missing = needs.per_slot - room
             raise EngineTooLarge(
                 f"the engine needs {_gib(missing)} more GPU memory for a single slot: {_gib(free)} of "
-                f"{_gib(total)} are free, weights take {_gib(needs.weights)}; free some or build it smaller"
+                f"{_gib(total)} are there for it, "
+                f"weights take {_gib(needs.weights)}; free some or build it smaller"
             )
         chosen = fitting if slots is None else slots
         if chosen > fitting:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 
-async def in_thread(function: Callable[[], Any], name: str, finished: Callable[[], None]) -> Any:
+async def in_thread(
+    function: Callable[[], Any], name: str, finished: Callable[[], None] = lambda: None
+) -> Any:
     """The result of `function`, run in a thread of its own; `finished` is called when the thread ends.
 
     Not asyncio.to_thread: a function that never returns would hold one of its workers for ever, and the
@@ -38,5 +40,5 @@ async def in_thread(function: Callable[[], Any], name: str, finished: Callable[[
         except RuntimeError:
             return  # the loop is closed: the daemon has stopped meanwhile
 
-    threading.Thread(target=run, name=f"tool-{name}", daemon=True).start()
+    threading.Thread(target=run, name=name, daemon=True).start()
     return await future
