@@ -28,7 +28,13 @@ DECLARED: dict[str, Declared] = {
     "book": "idempotent",
     "pack": "idempotent",
     "act_and_fail": "idempotent",
+    "charge": "once",
+    "charge_and_fail": "once",
+    "ship": "reconciled",
+    "ship_and_fail": "reconciled",
+    "reserve": "reconciled",
 }
+UNDOABLE = frozenset({"reserve"})
 
 
 @dataclass(frozen=True)
@@ -106,10 +112,14 @@ class World:
         await self.traffic.send([{"query": "go", "tools": [], "max_tokens": 1}] * len(keys), list(keys))
         await self.answered()
 
-    async def ask(self, count: int, keys: int, make: Callable[[], Value]) -> None:
-        """So many requests in so many conversations, some in none; the load multiplies both."""
+    async def ask(
+        self, count: int, keys: int, make: Callable[[], Value], within: float | None = None
+    ) -> None:
+        """So many requests in so many conversations, some in none; the load multiplies both. `within`: see
+        Traffic.send.
+        """
         values: list[Value | bytes | None] = [make() for _ in range(count * self._load)]
-        await self.traffic.send(values, conversations(keys * self._load))
+        await self.traffic.send(values, conversations(keys * self._load), within)
 
     def set_trap(self, trap: Trap) -> Trap:
         """For this world's daemons only."""
@@ -241,6 +251,7 @@ class World:
             poisoned=self.poisoned,
             expected=self.traffic.expected,
             declared=DECLARED,
+            undoable=UNDOABLE,
             deaths=self._deaths,
             exactly_once=self._setting.delivery == "exactly-once",
         )

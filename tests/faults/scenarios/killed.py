@@ -4,7 +4,7 @@ import asyncio
 import random
 
 from tests.faults.proxy import END_TXN, PRODUCE, Trap
-from tests.faults.scenarios.scenario import Scenario
+from tests.faults.scenarios.scenario import Scenario, replace_caught
 from tests.faults.traffic import TOOLS, any_request, call, chat
 from tests.faults.world import Setting, World
 
@@ -61,12 +61,7 @@ async def _at_frame(world: World, rng: random.Random, trap: Trap) -> None:
     await asyncio.sleep(rng.uniform(0.0, 0.1))
     world.set_trap(trap)
     await world.ask(16, 7, lambda: any_request(rng))
-    async with asyncio.timeout(20.0):
-        await trap.caught.wait()
-    replacing = asyncio.create_task(world.replace(world.daemons[0]))
-    await asyncio.sleep(0.05)
-    trap.release.set()
-    await replacing
+    await replace_caught(world, trap)
 
 
 async def sixty_four(world: World, rng: random.Random) -> None:

@@ -1,9 +1,11 @@
 """What a scenario is: settings of its world, and one round of it."""
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from tests.faults.proxy import Trap
 from tests.faults.world import USUAL, Setting, World
 
 Round = Callable[[World, random.Random], Awaitable[None]]
@@ -19,3 +21,13 @@ class Scenario:
     play: Round
     setting: Setting = USUAL
     alone: bool = False
+
+
+async def replace_caught(world: World, trap: Trap) -> None:
+    """SIGKILL for the daemon while `trap` holds what it says or hears, and a new one in its place."""
+    async with asyncio.timeout(20.0):
+        await trap.caught.wait()
+    replacing = asyncio.create_task(world.replace(world.daemons[0]))
+    await asyncio.sleep(0.05)
+    trap.release.set()
+    await replacing
