@@ -1,4 +1,4 @@
-"""Calls that a journal remembers, and a daemon that dies at each of their steps. Tools: tests/faults/desk.py."""
+"""A daemon that dies at each step of calls that a journal remembers. Their tools: tests/faults/desk.py."""
 
 import asyncio
 import random
