@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import statistics
 import sys
 import tempfile
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--worlds", type=int, default=3, help="scenarios played side by side")
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}, load {chosen.load}", flush=True)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are meant to be
     outcomes, broken = asyncio.run(_play(chosen))
     Console(width=150).print(table(outcomes))
     if broken:

@@ -59,7 +59,7 @@ class World:
     ) -> None:
         """`name` begins the names of its topics and is its group. `load`: see `ask`."""
         self.cluster, self.folder, self.name = cluster, folder, name
-        self._setting, self._load = setting, load
+        self._setting, self.load = setting, load
         self.traffic = Traffic(cluster.direct, name, setting.partitions)
         self.daemons: list[DaemonProcess] = []
         self._spawned: list[DaemonProcess] = []
@@ -118,8 +118,8 @@ class World:
         """So many requests in so many conversations, some in none; the load multiplies both. `within`: see
         Traffic.send.
         """
-        values: list[Value | bytes | None] = [make() for _ in range(count * self._load)]
-        await self.traffic.send(values, conversations(keys * self._load), within)
+        values: list[Value | bytes | None] = [make() for _ in range(count * self.load)]
+        await self.traffic.send(values, conversations(keys * self.load), within)
 
     def set_trap(self, trap: Trap) -> Trap:
         """For this world's daemons only."""
