@@ -81,7 +81,7 @@ def table(outcomes: list[Outcome]) -> Table:
         told.add_row(
             outcome.scenario,
             str(len(outcome.played)),
-            str(len(outcome.history.asked)),
+            str(outcome.requests),
             *map(str, kinds),
             str(len(outcome.violations) - sum(kinds)),
             str(outcome.redelivered),
@@ -95,7 +95,7 @@ def table(outcomes: list[Outcome]) -> Table:
     told.add_row(
         "all",
         str(sum(len(outcome.played) for outcome in outcomes)),
-        str(sum(len(outcome.history.asked) for outcome in outcomes)),
+        str(sum(outcome.requests for outcome in outcomes)),
         *map(str, sums),
         str(sum(len(outcome.violations) for outcome in outcomes) - sum(sums)),
     )

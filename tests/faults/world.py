@@ -65,6 +65,7 @@ class World:
         self._spawned: list[DaemonProcess] = []
         self.recoveries: list[float] = []
         self.poisoned: list[str] = []
+        self.warm_up = 0  # requests before the first round
         self.in_flight: list[int] = []  # requests without an answer at the moment of each fault
         self._deaths: list[str] = []
         self._count = 0
@@ -111,6 +112,7 @@ class World:
         keys = [f"warm up {number}" for number in range(8 * self.traffic.partitions)]
         await self.traffic.send([{"query": "go", "tools": [], "max_tokens": 1}] * len(keys), list(keys))
         await self.answered()
+        self.warm_up = len(keys)
 
     async def ask(
         self, count: int, keys: int, make: Callable[[], Value], within: float | None = None
@@ -142,6 +144,9 @@ class World:
         try:
             return await self._start_daemon()
         except DaemonDied:
+            tried = self._spawned[-1]
+            if tried.process.returncode != -signal.SIGKILL:  # that is what ends one that was too slow
+                self._deaths.append(f"{tried.log}: ended by itself before it was ready")
             return await self._start_daemon()
 
     async def _start_daemon(self) -> DaemonProcess:
