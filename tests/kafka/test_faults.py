@@ -35,7 +35,8 @@ class Worker:
         )
 
     async def _read(self) -> None:
-        while line := await self.process.stdout.readline():
+        # SIGKILL may cut the last line short.
+        while (line := await self.process.stdout.readline()).endswith(b"\n"):
             word, *rest = line.split()
             if word == b"start":
                 self.started.append((rest[0].decode(), int(rest[1])))
