@@ -212,6 +212,8 @@ async def test_replicas_share_the_load_and_the_memory(models, fleet):
     agent = Agent(fleet.router, Registry())
     replies = await asyncio.gather(*(agent.run(job(number)) for number in range(12)))
     assert {reply.status for reply in replies} == {"ok"}
+    replicas = fleet.router.pool.replicas("main")
+    assert len({replica.engine.tokenizer for replica in replicas}) == 1  # read once
     finished = [
         sum(replica.engine.stats().finished.values()) for replica in fleet.router.pool.replicas("main")
     ]
