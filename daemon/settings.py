@@ -22,6 +22,7 @@ from pydantic_settings import (
 from daemon.errors import ConfigurationError
 from daemon.explain import explain, unknown_variables
 from daemon.kafka.settings import KafkaSettings
+from daemon.memory.settings import MemorySettings
 from daemon.routing.route import Route, problems
 from daemon.tools.access import Grant
 
@@ -135,6 +136,7 @@ class Settings(BaseSettings):
     routes: list[Route] = Field(default=[], description="Which of `engines` answers what; the first counts.")
     agent: AgentSettings = AgentSettings()
     tools: ToolSettings = ToolSettings()
+    memory: MemorySettings = MemorySettings()
     limits: LimitSettings = LimitSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()

@@ -19,6 +19,7 @@ from engines.errors import (
     EngineClosed,
     EngineFailed,
     GrammarError,
+    HiddenStateMissing,
     InvalidPrompt,
     PromptTooLong,
 )
@@ -191,6 +192,8 @@ class Engine:
             raise InvalidPrompt("token_ids must be a flat list of integers")
         if ids.min() < 0 or ids.max() >= self._runtime.vocab_size:
             raise InvalidPrompt(f"token ids must be in [0, {self._runtime.vocab_size})")
+        if prompt.embed and self._runtime.hidden_size is None:
+            raise HiddenStateMissing
         options = prompt.options
         if options is not None and not all(
             0 <= t < self._runtime.vocab_size for o in options.options for t in o

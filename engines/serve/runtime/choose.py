@@ -33,7 +33,7 @@ class Wanted:
 def open_runtime(folder: Path, manifest: Manifest, wanted: Wanted) -> tuple[Runtime, int]:
     """The runtime and its rows. There is no way back to the CPU from a plan that does not run here.
 
-    Raises EngineFolderError, EngineTooLarge, DeviceNotFound, KernelError, GpuFailed.
+    Raises EngineFolderError, EngineTooLarge, DeviceNotFound, GpuFailed.
     """
     if manifest.plan is not None and manifest.runtime != "onnxruntime":
         most = manifest.plan.capacity - 1

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from engines.errors import DeviceNotFound, GpuFailed
-from engines.serve.kernels.nvrtc import compile_kernels
-from engines.serve.kernels.sources import KERNELS, source
+from engines.serve.kernels.sources import KERNELS, ptx
 from engines.serve.runtime.trt import driver
 from engines.serve.runtime.trt.choice import choose_device
 from engines.serve.runtime.trt.device import Event, Host
@@ -33,7 +32,7 @@ class CudaDevice:
     """See Device. Opened with its own context, bound to the calling thread."""
 
     def __init__(self, wanted: str | int | None = None) -> None:
-        """wanted: index or UUID, None for the first. Raises DeviceNotFound, KernelError."""
+        """wanted: index or UUID, None for the first. Raises DeviceNotFound, GpuFailed."""
         self._cuda = _pycuda()
         self.name = "the GPU"
         with self._faults():
@@ -48,7 +47,8 @@ class CudaDevice:
             _thread.device = self
             self._stream = self._cuda.Stream()
             self.stream = int(self._stream.handle)
-            module = self._cuda.module_from_buffer(compile_kernels(source(), self.capability))
+        with self._faults("loading the kernels, which need a driver of CUDA 13"):
+            module = self._cuda.module_from_buffer(ptx())
             self._kernels = {name: module.get_function(name) for name in KERNELS}
         self._kept: list[Any] = [module]
 
