@@ -19,6 +19,7 @@ from engines.errors import (
     EngineBusy,
     EngineClosed,
     EngineFailed,
+    GpuFailed,
     GrammarError,
     InvalidPrompt,
     PromptTooLong,
@@ -118,7 +119,11 @@ class Engine:
             queue_limit=queue_limit,
         )
         engine._manifest, engine.tokenizer = manifest, tokenizer
-        engine._stepper.warm_up()
+        try:
+            engine._stepper.warm_up()
+        except BaseException:
+            runtime.close()
+            raise
         runtime.leave()
         return engine
 
@@ -244,7 +249,8 @@ class Engine:
             while self._take():
                 self._stepper.step()
         except BaseException as error:
-            log.exception("the engine failed")
+            # Where in the code a GPU's failure was noticed tells nothing.
+            log.error("the engine failed: %s", error, exc_info=not isinstance(error, GpuFailed))
             failure = EngineFailed(f"the engine stopped: {type(error).__name__}: {error}")
             failure.__cause__ = error
             self._die(failure)
@@ -279,11 +285,11 @@ class Engine:
         for generation in generations:
             generation.finish(_again(error))
         notify(generations)
+        if not isinstance(error, EngineClosed):
+            self.failed.set_exception(error)  # before anything is asked of a GPU that may never answer
         self._runtime.close()
         if isinstance(error, EngineClosed):
             self.failed.set_result(None)
-        else:
-            self.failed.set_exception(error)
 
 
 def _again(error: EngineFailed) -> EngineFailed:

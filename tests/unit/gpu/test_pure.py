@@ -114,15 +114,15 @@ def test_a_memory_plan_adds_up_and_never_overcommits(needs, free, others, most):
         plan = GpuMemoryPlan.fit(needs, total=free + others, free=free, most_slots=most)
     except EngineTooLarge:
         with pytest.raises(EngineTooLarge):
-            GpuMemoryPlan.fit(needs, total=free + others, free=free, most_slots=most, slots=1)
+            GpuMemoryPlan.fit(needs, total=free + others, free=free, most_slots=most, rows=1)
         return
     parts = plan.others + plan.weights + plan.workspace + plan.buffers + plan.graphs + plan.left
     assert parts + plan.slots * plan.per_slot == plan.total
     assert plan.left > 0
     assert 1 <= plan.slots <= most
-    assert GpuMemoryPlan.fit(needs, total=free + others, free=free, most_slots=most, slots=plan.slots) == plan
+    assert GpuMemoryPlan.fit(needs, total=free + others, free=free, most_slots=most, rows=plan.slots) == plan
     with pytest.raises(EngineTooLarge, match=f"ask for {plan.slots} or fewer"):
-        GpuMemoryPlan.fit(needs, total=free + others, free=free, most_slots=most, slots=plan.slots + 1)
+        GpuMemoryPlan.fit(needs, total=free + others, free=free, most_slots=most, rows=plan.slots + 1)
 
 
 def test_a_memory_plan_reads_like_a_sentence():
