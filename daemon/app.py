@@ -11,6 +11,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from daemon.agent.agent import Agent
+from daemon.agent.recall import Recall
 from daemon.handler import Handler
 from daemon.kafka.consumer import Consumer
 from daemon.kafka.record import Outgoing
@@ -61,11 +62,12 @@ class App:
         catalog = Catalog(
             load_tools(tools.modules), tuple(tools.declarations), tuple(tools.plugins), tools.entry_points
         )
-        fleet = self._fleet
+        memory, fleet = settings.memory.open(), self._fleet
         try:
             await fleet.become(*await asyncio.to_thread(wanted_by, settings))
             metrics = Metrics(settings.instance)
             audit = Audit(settings.instance)
+            recall = Recall(settings.memory, memory, metrics.count_memory_failure)
             agent = Agent(
                 fleet.router,
                 catalog.registry,
@@ -77,14 +79,16 @@ class App:
                 max_tokens=settings.agent.max_tokens,
                 system=settings.agent.system,
                 max_tools=settings.agent.max_tools,
+                recall=recall,
             )
             handler = Handler(agent, metrics, settings.kafka, settings.limits)
-            consumer = Consumer(settings.kafka, handler, self._order)
+            consumer = Consumer(settings.kafka, handler, self._order, on_begin=memory.forget)
             catalog.on_change = partial(setattr, agent, "registry")
             await catalog.reload()
             return await self._serve(metrics, consumer, catalog, audit)
         finally:
             await catalog.close()
+            await memory.close()
             await fleet.close()
 
     async def _serve(self, metrics: Metrics, consumer: Consumer, catalog: Catalog, audit: Audit) -> int:

@@ -14,6 +14,7 @@ from daemon.kafka.envelope import Envelope
 from daemon.kafka.record import Emit, Incoming, Outgoing, Postponed
 from daemon.kafka.replies import refusal, reply_record, request_id
 from daemon.kafka.settings import KafkaSettings
+from daemon.memory.place import Place
 from daemon.ops.metrics import Metrics
 from daemon.settings import LimitSettings
 from schemas.errors import AutoGLMError
@@ -98,6 +99,7 @@ class Handler:
             notes=record.notes,
             topic=record.topic,
             tenant=envelope.tenant,
+            place=Place.of(record, self._kafka.group_id, envelope.tenant, request.user_id),
             conversation=record.key,
             cancelled=record.cancelled,
             last_try=record.tries > self._kafka.max_retries,

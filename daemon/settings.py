@@ -22,6 +22,7 @@ from pydantic_settings import (
 from daemon.errors import ConfigurationError
 from daemon.explain import explain, unknown_variables
 from daemon.kafka.settings import KafkaSettings
+from daemon.memory.settings import MemorySettings
 from daemon.routing.route import Route, problems
 from daemon.tools.access import Grant
 
@@ -51,7 +52,8 @@ class EngineSettings(_Section):
     slots: int | None = Field(
         default=None,
         ge=1,
-        description="Rows decoded together, and conversations kept warm; left out: 64, or as many as fit.",
+        description="Rows decoded together, and conversations kept warm; left out: as many as fit, "
+        "on the CPU at most 64.",
     )
     capacity: int | None = Field(default=None, ge=16, description="Tokens per slot; left out: the model's.")
     memory: float | None = Field(
@@ -134,6 +136,7 @@ class Settings(BaseSettings):
     routes: list[Route] = Field(default=[], description="Which of `engines` answers what; the first counts.")
     agent: AgentSettings = AgentSettings()
     tools: ToolSettings = ToolSettings()
+    memory: MemorySettings = MemorySettings()
     limits: LimitSettings = LimitSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()

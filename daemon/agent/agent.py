@@ -8,6 +8,7 @@ import structlog
 
 from daemon.agent.chat import Chat
 from daemon.agent.job import Job
+from daemon.agent.recall import Recall
 from daemon.agent.record import Record
 from daemon.agent.speaker import Speaker
 from daemon.agent.tasks import Task, standard_tasks
@@ -47,12 +48,14 @@ class Agent:
         max_tools: int = 16,
         tasks: Mapping[str, Task] | None = None,
         access: Access | None = None,
+        recall: Recall | None = None,
     ) -> None:
         self.registry = registry
         self._access = access or Access()
-        self.tasks = tasks if tasks is not None else standard_tasks(system, max_tools)
+        self.tasks = tasks if tasks is not None else standard_tasks(system, max_tools, recall)
         self._models, self._max_rounds, self._max_tokens = models, max_rounds, max_tokens
         self._executor = executor or Executor()
+        self._recall = recall or Recall()
 
     async def run(self, job: Job) -> Reply:
         """The terminal reply, also for failures, expiry and `job.cancel()`: then what tools did is undone.
@@ -83,6 +86,7 @@ class Agent:
                     )
                     failure = Failure(status="error", error=hidden.body())
             await saga.undo(failure, job.context())
+        await self._recall.forget(job)
         return self._reply(job, record, failure.status, error=failure.error)
 
     async def _work(self, job: Job, record: Record, registry: Registry) -> Reply:
@@ -108,6 +112,8 @@ class Agent:
             raise UnknownTask(f"there is no task {request.task!r}; use one of: {', '.join(self.tasks)}.")
         if request.texts is not None and not getattr(task, "takes_texts", False):
             raise InvalidRequest(f"task `{request.task}` takes no `texts`; send one request for each.")
+        if request.memory and not getattr(task, "keeps_memory", False):
+            raise InvalidRequest(f"task `{request.task}` keeps no conversation; leave `memory` out.")
         task.validate(request, registry)
         return task
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from daemon.errors import Cancelled, DeadlineExceeded
+from daemon.memory.place import Place
 from daemon.tools.context import ToolContext
 from daemon.tools.notes import NoNotes, Notes
 from engines.errors import EngineFailed
@@ -25,8 +26,9 @@ class Job:
 
     `key` names the record, the same on every delivery and never the same for two records: side effects are
     recognized by it, for which the caller's own `id` is not unique enough. `topic` is where it was read,
-    `tenant` what the record's header says. Jobs of one `conversation` are best answered where its KV is.
-    `emit` takes the deltas of a streamed answer, `notes` keep its journal.
+    `tenant` what the record's header says, `place` where it stands in what the daemon remembers. Jobs of one
+    `conversation` are best answered where its KV is. `emit` takes the deltas of a streamed answer, `notes`
+    keep its journal.
     """
 
     request: Request
@@ -41,6 +43,7 @@ class Job:
     notes: Notes = field(default_factory=NoNotes)
     topic: str = ""
     tenant: str | None = None
+    place: Place | None = None
     conversation: bytes | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     last_try: bool = True

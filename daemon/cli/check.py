@@ -23,6 +23,7 @@ def check(config: Config = None) -> None:
     settings = load(config)
     wanted, routes = wanted_by(settings)
     shares([place for one in wanted.values() for place in one.places])
+    settings.memory.open()
     registry, problems = asyncio.run(_tools(settings.tools))
     typer.echo(f"kafka    {settings.kafka.bootstrap_servers}, group {settings.kafka.group_id}, "
                f"{', '.join(settings.kafka.request_topics)} → {settings.kafka.reply_topic}")  # fmt: skip
@@ -35,6 +36,8 @@ def check(config: Config = None) -> None:
         told = "; ".join(f"{key} {', '.join(patterns)}" for key, patterns in conditions.items())
         typer.echo(f"route    {told or 'everything else'} → {', else '.join(route.engines)}")
     typer.echo(f"tools    {', '.join(tool.name for tool in registry) or 'none'}")
+    place = "in Redis" if settings.memory.url else "in the process"
+    typer.echo(f"memory   {settings.memory.use}, {place}")
     typer.echo(f"metrics  http://{settings.metrics.host}:{settings.metrics.port}/metrics")
     if problems:
         raise ConfigurationError("\n".join(problems))

@@ -42,14 +42,18 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         room: Room,
         settings: KafkaSettings,
         fail: Callable[[BaseException], None],
+        begin: Callable[[str, int], None] | None = None,
     ) -> None:
-        """`fail` ends the daemon: called with what no lane can recover from."""
+        """`fail` ends the daemon: called with what no lane can recover from. `begin` hears of every topic and
+        partition that a new lane is opened for: others may have answered its requests until now.
+        """
         self._consumer, self._lease = consumer, lease
         self._publisher = publisher
         self._journal, self._history = journal, history
         self._room = room
         self._settings = settings
         self._fail = fail
+        self._begin = begin
         self._openings: dict[TopicPartition, asyncio.Task[None]] = {}
         self._closings: list[asyncio.Task[None]] = []
         self._moving = True  # between revocation and assignment, and for good once draining
@@ -160,6 +164,8 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         return False
 
     async def _lane(self, partition: TopicPartition, publisher: LanePublisher) -> Lane:
+        if self._begin is not None:
+            self._begin(partition.topic, partition.partition)
         # Read only now: no former owner can commit any more.
         mark = await self._committed(partition)
         begin = (await self._consumer.beginning_offsets([partition]))[partition]

@@ -38,7 +38,8 @@ _DOUBT_SECONDS = 0.1  # before records are read again that came while nobody kne
 class Consumer:
     """`start`, `run` until `drain` or a failure, `stop`. One object is used once.
 
-    `on_order` hears of what the control topic says of other things than requests.
+    `on_order` hears of what the control topic says of other things than requests, `on_begin` of topic and
+    partition whenever others may have answered its requests before.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Consumer:
         settings: KafkaSettings,
         handler: Handler,
         on_order: Callable[[EngineOrder], None] = lambda order: None,
+        on_begin: Callable[[str, int], None] | None = None,
     ) -> None:
         self._settings = settings
         self._handler = handler
@@ -89,7 +91,7 @@ class Consumer:
         history = History(settings, self._topics)
         self._lease = Lease(self._consumer, settings.session_timeout_seconds)
         self._assignment = Assignment(
-            self._consumer, self._lease, publisher, journal, history, room, settings, self._fail
+            self._consumer, self._lease, publisher, journal, history, room, settings, self._fail, on_begin
         )
 
     async def start(self) -> None:

@@ -32,6 +32,12 @@ class Metrics:
         self.tools = Counter(
             "autoglm_tool_calls_total", "Executed tool calls", ["tool", "outcome"], registry=registry
         )
+        self.memory_failures = Counter(
+            "autoglm_memory_failures_total",
+            "Times the conversation memory did not answer",
+            ["operation"],
+            registry=registry,
+        )
         self.tokens = Counter("autoglm_tokens_total", "Tokens", ["kind", "engine"], registry=registry)
         self.latency = Histogram(
             "autoglm_request_duration_seconds", "Arrival to reply", buckets=LATENCY_BUCKETS, registry=registry
@@ -71,6 +77,10 @@ class Metrics:
         self._recent.append(reply.timings.total_ms / 1e3)
         if reply.timings.first_token_ms is not None:
             self.first_token.observe(reply.timings.first_token_ms / 1e3)
+
+    def count_memory_failure(self, operation: str) -> None:
+        """The conversation memory did not answer to a `read` or `write`."""
+        self.memory_failures.labels(operation).inc()
 
     def observe(self, replicas: Iterable[tuple[str, ReplicaState, EngineStats]], lag_records: int) -> None:
         """Set the gauges from the state of the engines' replicas, by name, and of the consumer now."""

@@ -19,6 +19,7 @@ from engines.build.graph.model import block
 from engines.build.parameters import Linear, Mixture
 from engines.build.recipe import Recipe
 from engines.build.weights import Matrix
+from engines.build.windows import Windows
 
 Floats = NDArray[np.float32]
 
@@ -108,13 +109,11 @@ def _write(b: GraphBuilder, writer: _Recorder, index: int) -> list[Tap]:
     return writer.taps
 
 
-def embedded(
-    source: Checkpoint, windows: list[NDArray[np.int64]], table: Floats | None = None
-) -> Iterator[State]:
-    """The states before the first layer; `table` [V, hidden] replaces the checkpoint's embedding."""
-    rows = source.tensors.read(source.parameters.embedding.name) if table is None else table
-    for window in windows:
-        residual = np.asarray(rows[window], np.float32)[None]
+def embedded(source: Checkpoint, text: Windows) -> Iterator[State]:
+    """The states before the first layer."""
+    rows = source.tensors.read(source.parameters.embedding.name)
+    for window in text:
+        residual = np.asarray(rows[window.ids], np.float32)[None]
         yield State(residual, np.zeros_like(residual))
 
 

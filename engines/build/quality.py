@@ -32,20 +32,23 @@ class Reference:
     def measure(self, graph: Path) -> dict[str, Any]:
         """Perplexity of both, and how far the graph's next-token distributions are from fp32's.
 
-        `graph` is a fused (or float32 standard) graph. kl_*: Kullback-Leibler divergence from fp32 in nats
-        per token; same_token: share of positions where both would pick the same token greedily.
+        `graph` is a fused (or float32 standard) graph. tokens: counted ones that were predicted; kl_*:
+        Kullback-Leibler divergence from fp32 in nats per token; same_token: share of them where both would
+        pick the same token greedily.
         """
         session = _Session(self._source, graph)
         divergences, losses, same = [], [], 0
         for window, hidden in zip(self._text, self._hidden, strict=True):
             expected = _log_softmax(_logits(self._source, hidden))
-            found = _log_softmax(session.logits(window))
+            found = _log_softmax(session.logits(window.ids))
+            steps = np.flatnonzero(window.counted[1:])
+            expected, found, nexts = expected[steps], found[steps], window.ids[steps + 1]
             divergences.append((np.exp(expected) * (expected - found)).sum(-1))
-            steps, nexts = np.arange(len(window) - 1), window[1:]
-            losses.append([-logs[steps, nexts].sum() for logs in (expected, found)])
+            losses.append([-logs[np.arange(len(steps)), nexts].sum() for logs in (expected, found)])
             same += int((expected.argmax(-1) == found.argmax(-1)).sum())
-        kl, tokens = np.concatenate(divergences), sum(map(len, self._text))
-        reference, quantized = (float(total) / (tokens - len(self._text)) for total in np.sum(losses, axis=0))
+        kl = np.concatenate(divergences)
+        tokens = len(kl)
+        reference, quantized = (float(total) / tokens for total in np.sum(losses, axis=0))
         return {
             "tokens": tokens,
             "perplexity_fp32": math.exp(reference),

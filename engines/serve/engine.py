@@ -21,6 +21,7 @@ from engines.errors import (
     EngineFailed,
     GpuFailed,
     GrammarError,
+    HiddenStateMissing,
     InvalidPrompt,
     PromptTooLong,
 )
@@ -122,7 +123,7 @@ class Engine:
         try:
             engine._stepper.warm_up()
         except BaseException:
-            runtime.close()
+            engine.close()
             raise
         runtime.leave()
         return engine
@@ -192,6 +193,8 @@ class Engine:
             raise InvalidPrompt("token_ids must be a flat list of integers")
         if ids.min() < 0 or ids.max() >= self._runtime.vocab_size:
             raise InvalidPrompt(f"token ids must be in [0, {self._runtime.vocab_size})")
+        if prompt.embed and self._runtime.hidden_size is None:
+            raise HiddenStateMissing
         options = prompt.options
         if options is not None and not all(
             0 <= t < self._runtime.vocab_size for o in options.options for t in o

@@ -45,6 +45,7 @@ class Row:
     admitted: float | None = None
     first_token: float | None = None
     logprobs: NDArray[np.float64] | None = None
+    hidden: tuple[float, ...] = ()
     forks_read: int = 0
     ending: list[int] | None = None
     look_at: int = field(init=False)
@@ -101,6 +102,12 @@ class Row:
             self.forks_read += 1
         return forks[self.forks_read].path if self.forks_read < len(forks) else None
 
+    def take(self, hidden: NDArray[np.float32]) -> None:
+        """Note the hidden state [hidden] of its last token. Raises GenerationFailed."""
+        if not np.isfinite(hidden).all():
+            raise GenerationFailed
+        self.hidden = tuple(hidden.tolist())
+
     def go_to(self, path: Sequence[int]) -> int:
         """Let `known` be the prompt and `path`; returns how many of its tokens stay the same."""
         start = len(self.prompt_ids)
@@ -125,4 +132,5 @@ class Row:
             first_token_ms=0.0 if self.first_token is None else (first - self.submitted) * 1e3,
             decode_ms=(now - first) * 1e3,
             logprobs=() if self.logprobs is None else tuple(self.logprobs.tolist()),
+            hidden=self.hidden,
         )

@@ -140,11 +140,11 @@ class Stepper:
             self._meter.end(self._meter.take())
 
     def _sample(self, rows: list[Row]) -> None:
-        """Ask for the next token of rows whose last one was just computed; score those that have options."""
-        scored = [row for row in rows if row.prompt.options is not None]
-        if scored:
-            self._read()  # reading logits waits for everything before them
-        drawing = [row for row in rows if row.prompt.options is None] if scored else rows
+        """Ask for the next token of rows whose last one was just computed; look at those that want none."""
+        looked = [row for row in rows if not row.prompt.draws]
+        if looked:
+            self._read()  # reading what is computed waits for everything before it
+        drawing = [row for row in rows if row.prompt.draws] if looked else rows
         work = self._meter.take()
         if drawing:
             constrained = [i for i, row in enumerate(drawing) if row.grammar is not None]
@@ -153,9 +153,11 @@ class Stepper:
                 # format needs no mask then, and the mask would have left that token the best.
                 constrained = [i for i in constrained if drawing[i].prompt.sampling.temperature > 0]
             self._unread.append(self._picker.pick(drawing, constrained, work))
-        if scored:
+        if scored := [row for row in looked if not row.prompt.embed]:
             self._score(scored)
-        if self._waits or scored:
+        if embedded := [row for row in looked if row.prompt.embed]:
+            self._embed(embedded)
+        if self._waits or looked:
             self._read()
         else:
             for row in drawing:
@@ -176,6 +178,18 @@ class Stepper:
             self.table.truncate(slot, row.go_to(path or ()))
             if path is None:
                 self.end(row, "stop")
+
+    def _embed(self, rows: list[Row]) -> None:
+        """Rows whose prompt is computed, and which want no more than its last hidden state."""
+        slots = [row.slot or 0 for row in rows]
+        hidden = self.runtime.hidden(range(min(slots), max(slots) + 1))
+        for row, slot in zip(rows, slots, strict=True):
+            try:
+                row.take(hidden[slot - min(slots)])
+            except GenerationFailed as error:
+                self._answers.fail(row, error)
+                continue
+            self.end(row, "stop")
 
     def _read(self) -> None:
         """Wait for what was drawn and hand it out."""

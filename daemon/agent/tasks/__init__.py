@@ -3,15 +3,17 @@
 from collections.abc import Mapping
 
 from daemon.agent.plugins import Plugins
+from daemon.agent.recall import Recall
 from daemon.agent.tasks.chat import ChatTask
 from daemon.agent.tasks.classify import Classify
+from daemon.agent.tasks.embed import Embed
 from daemon.agent.tasks.extract import Extract
 from daemon.agent.tasks.summarize import Summarize
 from daemon.agent.tasks.task import Task
 
 __all__ = ["Task", "register_task", "standard_tasks"]
 
-_registered = Plugins[Task]("task", ChatTask(), Classify(), Extract(), Summarize())
+_registered = Plugins[Task]("task", ChatTask(), Classify(), Embed(), Extract(), Summarize())
 
 
 def register_task(task: Task) -> Task:
@@ -19,6 +21,8 @@ def register_task(task: Task) -> Task:
     return _registered.add(task)
 
 
-def standard_tasks(system: str | None = None, max_tools: int = 16) -> Mapping[str, Task]:
-    """Those given and those registered by now; `system` and `max_tools` as in ChatTask."""
-    return {**_registered, ChatTask.name: ChatTask(system, max_tools)}
+def standard_tasks(
+    system: str | None = None, max_tools: int = 16, recall: Recall | None = None
+) -> Mapping[str, Task]:
+    """Those given and those registered by now; the arguments are ChatTask's."""
+    return {**_registered, ChatTask.name: ChatTask(system, max_tools, recall or Recall())}

@@ -1,7 +1,9 @@
 """Tasks other than chat, and how to add one."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 
 from daemon.agent.chat import Conclusion
@@ -44,6 +46,36 @@ async def test_classify_many_texts_at_once(start, ask):
     assert reply.usage.cached_tokens > 0
 
 
+async def test_embed_gives_a_vector_from_one_prefill(start, ask):
+    agent = start(says(""))
+    reply = await ask(None, agent=agent, task="embed", query="abcd")
+    expected = np.frombuffer(b"abcd", np.uint8).astype(float)
+    found = reply.structured
+    assert (found["pooling"], found["normalized"], found["dimensions"]) == ("last", True, 4)
+    np.testing.assert_allclose(found["vectors"], [expected / np.linalg.norm(expected)], atol=1e-6)
+    assert (reply.message.content, reply.usage.completion_tokens) == ("", 0)
+    assert engine_of(agent).stats().tokens_generated == 0
+    raw = await ask(None, agent=agent, task="embed", query="abcd", normalize=False)
+    np.testing.assert_allclose(raw.structured["vectors"], [expected])
+    json.loads(reply.model_dump_json())
+
+
+async def test_embed_many_texts_at_once_in_their_order(start, ask):
+    texts = [f"{number:04}" for number in range(300)]
+    reply = await ask(None, agent=start(says("")), query=None, texts=texts, task="embed", normalize=False)
+    assert [bytes(map(int, vector)).decode() for vector in reply.structured["vectors"]] == texts
+    assert reply.usage.prompt_tokens > 300
+
+
+async def test_an_engine_without_hidden_states_says_so(start, ask):
+    agent = start(says("\nHello<|user|>"))
+    engine_of(agent)._runtime.hidden_size = None
+    reply = await ask(None, agent=agent, task="embed")
+    assert (reply.status, reply.error.code, reply.error.retryable) == ("error", "configuration", False)
+    assert "build it again" in reply.error.message
+    assert (await ask(None, agent=agent)).status == "ok"
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -53,6 +85,9 @@ async def test_classify_many_texts_at_once(start, ask):
         {"task": "classify", "labels": ["a"], "tools": ["note"]},
         {"task": "summarize", "tools": ["note"]},
         {"task": "extract"},
+        {"task": "embed", "tools": ["note"]},
+        {"task": "embed", "labels": ["a"]},
+        {"task": "embed", "memory": True},
         {"task": "chat", "query": None, "texts": ["a"]},
         {"payload": {"type": "tar", "data": ""}},
         {"payload": {"type": "json", "data": "{"}},

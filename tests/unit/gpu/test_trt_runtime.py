@@ -60,6 +60,8 @@ def test_more_slots_than_fit_are_refused_with_the_number_that_does(emulated, fol
         open_emulated_runtime(emulated, folders / "glm", tmp_path, slots=8, capacity=63, ask=9)
     with pytest.raises(EngineTooLarge, match=r"more GPU memory for a single slot"):
         open_emulated_runtime(emulated, folders / "glm", tmp_path, slots=8, capacity=63, total=1 << 20)
+    with pytest.raises(EngineTooLarge, match=r"0\.25 GiB of 1\.00 GiB are there for it"):
+        open_emulated_runtime(emulated, folders / "glm", tmp_path, slots=8, capacity=63, share=0.25)
 
 
 def test_a_file_that_is_no_plan_is_told_in_tensorrts_words(emulated, folders, tmp_path):

@@ -16,6 +16,7 @@ class DeferredRuntime:
     def __init__(self, runtime):
         self.runtime, self.latest = runtime, np.full(runtime.slots, POISON, np.int64)
         self.slots, self.capacity, self.vocab_size = runtime.slots, runtime.capacity, runtime.vocab_size
+        self.hidden_size = runtime.hidden_size
         self.queue, self.overlapped, self.unread, self.most_unread = [], 0, 0, 0
 
     def prefill(self, slots, tokens, starts):
@@ -55,6 +56,10 @@ class DeferredRuntime:
     def logits(self, slots):
         self.finish()
         return self.runtime.logits(slots)
+
+    def hidden(self, slots):
+        self.finish()
+        return self.runtime.hidden(slots)
 
     def copy_slot(self, source, target, length):
         self.queue.append(lambda: self.runtime.copy_slot(source, target, length))

@@ -60,7 +60,8 @@ class GpuMemoryPlan:
             missing = needs.per_slot - room
             raise EngineTooLarge(
                 f"the engine needs {_gib(missing)} more GPU memory for a single slot: {_gib(free)} of "
-                f"{_gib(total)} are free, weights take {_gib(needs.weights)}; free some or build it smaller"
+                f"{_gib(total)} are there for it, "
+                f"weights take {_gib(needs.weights)}; free some or build it smaller"
             )
         if rows is not None and rows > fitting:
             reason = "the plan was built for" if fitting == most_slots else "fit the GPU's memory"

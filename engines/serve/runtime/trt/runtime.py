@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engines.errors import EngineTooLarge, GpuFailed
 from engines.manifest import Manifest
 from engines.serve.kernels.table import DRAW, Table, choice_table
 from engines.serve.prompt import Sampling
-from engines.serve.runtime.contract import Bits, Logits, Tokens
+from engines.serve.runtime.contract import Bits, Hidden, Logits, Tokens
 from engines.serve.runtime.trt.buckets import decode_buckets
 from engines.serve.runtime.trt.buffers import Buffers, Sizes
 from engines.serve.runtime.trt.chunks import prefill_launches
@@ -51,11 +52,11 @@ class TrtRuntime:
     ) -> None:
         self.memory, self._device, self._sizes, self._limit = memory, device, sizes, limit
         self.slots, self.capacity = sizes.slots, sizes.layout.capacity - 1
-        self.vocab_size = sizes.vocab_size
+        self.vocab_size, self.hidden_size = sizes.vocab_size, sizes.hidden_size or None
         self._buffers = Buffers.allocate(device, sizes)
         self._draws = Frames(device, sizes.sampling + sizes.draws, _IN_FLIGHT, limit)
-        self._readback = device.pinned(4 * self.vocab_size * self.slots)
-        self._row_of = np.arange(self.slots)  # of the logits, by slot
+        self._readback = device.pinned(4 * max(self.vocab_size, sizes.hidden_size) * self.slots)
+        self._row_of = np.arange(self.slots)  # of logits and hidden states, by slot
         self._steps = Steps(device, loaded, sizes, self._buffers, limit, cache)
         self._warm_up()
 
@@ -113,17 +114,18 @@ class TrtRuntime:
             )
         loaded = LoadedPlan.load(trt, folder / plan.file, plan)
         layout, vocabulary = CacheLayout.of(manifest), manifest.sizes.vocab_size
+        hidden = manifest.sizes.hidden if loaded.has("hidden") else 0
         most, prefill = profile(plan, "decode").batch[2], profile(plan, "prefill")
         needs = Needs(
             weights=max(weights, free - device.memory()[0]),
             workspace=loaded.workspace(),
             per_slot=layout.slot_bytes_everywhere,
-            fixed=Sizes.of(most, vocabulary, layout, prefill).fixed,
+            fixed=Sizes.of(most, vocabulary, layout, prefill, hidden).fixed,
             graphs=len(decode_buckets(most)),
         )
         memory = GpuMemoryPlan.fit(needs, total=total, free=free, most_slots=most, rows=rows, share=share)
         log.info("%s: %s", device.name, memory)
-        sizes = Sizes.of(memory.slots, vocabulary, layout, prefill)
+        sizes = Sizes.of(memory.slots, vocabulary, layout, prefill, hidden)
         return cls(device, loaded, sizes, memory, limit, cache)
 
     def prefill(self, slots: range, tokens: Sequence[Tokens], starts: Tokens) -> None:
@@ -171,14 +173,19 @@ class TrtRuntime:
         self._device.unbind()
 
     def logits(self, slots: range) -> Logits:
+        return self._rows(slots, self._buffers.logits, self._sizes.vocab_size)
+
+    def hidden(self, slots: range) -> Hidden:
+        return self._rows(slots, self._buffers.hidden, self._sizes.hidden_size)
+
+    def _rows(self, slots: range, address: int, size: int) -> NDArray[np.float32]:
+        """A copy of the slots' rows of `size` elements at `address`."""
         self._device.bind()
-        width = 4 * self.vocab_size
+        width = 4 * size
         for i, row in enumerate(self._row_of[slots.start : slots.stop].tolist()):
-            part = self._readback[i * width : (i + 1) * width]
-            self._device.download(part, self._buffers.logits + row * width)
+            self._device.download(self._readback[i * width : (i + 1) * width], address + row * width)
         self.finish()
-        found = self._readback[: len(slots) * width].view(np.float32)
-        return found.reshape(len(slots), self.vocab_size).copy()
+        return self._readback[: len(slots) * width].view(np.float32).reshape(len(slots), size).copy()
 
     def copy_slot(self, source: int, target: int, length: int) -> None:
         self._device.bind()
