@@ -18,6 +18,7 @@ from engines.errors import (
     EngineBusy,
     EngineClosed,
     EngineFailed,
+    GpuFailed,
     GrammarError,
     HiddenStateMissing,
     InvalidPrompt,
@@ -251,7 +252,8 @@ class Engine:
             while self._take():
                 self._stepper.step()
         except BaseException as error:
-            log.exception("the engine failed")
+            # Where in the code a GPU's failure was noticed tells nothing.
+            log.error("the engine failed: %s", error, exc_info=not isinstance(error, GpuFailed))
             failure = EngineFailed(f"the engine stopped: {type(error).__name__}: {error}")
             failure.__cause__ = error
             self._die(failure)
@@ -286,11 +288,11 @@ class Engine:
         for generation in generations:
             generation.finish(_again(error))
         notify(generations)
+        if not isinstance(error, EngineClosed):
+            self.failed.set_exception(error)  # before anything is asked of a GPU that may never answer
         self._runtime.close()
         if isinstance(error, EngineClosed):
             self.failed.set_result(None)
-        else:
-            self.failed.set_exception(error)
 
 
 def _again(error: EngineFailed) -> EngineFailed:
