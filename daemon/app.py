@@ -82,7 +82,9 @@ class App:
                 recall=recall,
             )
             handler = Handler(agent, metrics, settings.kafka, settings.limits)
-            consumer = Consumer(settings.kafka, handler, self._order, on_begin=memory.forget)
+            consumer = Consumer(
+                settings.kafka, handler, self._order, memory.forget, settings.limits.request_bytes
+            )
             catalog.on_change = partial(setattr, agent, "registry")
             await catalog.reload()
             return await self._serve(metrics, consumer, catalog, audit)

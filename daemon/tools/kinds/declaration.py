@@ -59,6 +59,7 @@ class Declaration(Common):
 
     description: str = Field(min_length=1)
     arguments: dict[str, Argument] = Field(default={})
+    keywords: list[str] = Field(default=[])
     pick: str | None = None
 
     @field_validator("arguments")
@@ -109,6 +110,7 @@ class Declaration(Common):
             idempotent=read_only or (idempotent if self.idempotent is None else self.idempotent),
             scopes=frozenset(self.scopes),
             concurrency=self.concurrency,
+            keywords=tuple(self.keywords),
         )
 
     def _function(self, call: Call, credentials: Credentials) -> Callable[..., Any]:

@@ -20,7 +20,8 @@ class McpDeclaration(Common):
     matches appear as `prefix` and their name; the default prefix is the table's name and `_`.
 
     What the server says of a tool (readOnlyHint, destructiveHint, idempotentHint) counts unless `read_only`
-    or `idempotent` are set; `retries` hold for the tools that may be run twice.
+    or `idempotent` are set; `retries` hold for the tools that may be run twice. `keywords` are by the
+    server's names.
     """
 
     kind: Literal["mcp"]
@@ -31,6 +32,7 @@ class McpDeclaration(Common):
     headers: dict[str, str] = Field(default={})
     prefix: str | None = None
     include: list[str] = Field(default=["*"])
+    keywords: dict[str, list[str]] = Field(default={})
     connect_seconds: float = Field(default=15.0, gt=0)
 
     @model_validator(mode="after")
@@ -51,7 +53,12 @@ class McpDeclaration(Common):
             headers={key: credentials.reveal(text) for key, text in self.headers.items()},
         )
         tools, problems = [], []
-        for listed in await server.start(self.connect_seconds):
+        offered = await server.start(self.connect_seconds)
+        for unknown in sorted(self.keywords.keys() - {listed.name for listed in offered}):
+            problems.append(
+                f"{origin}: `keywords` names {unknown!r}, which the server does not have; drop it."
+            )
+        for listed in offered:
             if any(fnmatchcase(listed.name, pattern) for pattern in self.include):
                 try:
                     tools.append(self._tool(f"{name}_" if self.prefix is None else self.prefix, listed,
@@ -88,4 +95,5 @@ class McpDeclaration(Common):
             idempotent=idempotent,
             scopes=frozenset(self.scopes),
             concurrency=self.concurrency,
+            keywords=tuple(self.keywords.get(listed.name, ())),
         )
