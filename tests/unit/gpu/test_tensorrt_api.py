@@ -80,7 +80,7 @@ def test_no_other_call_is_made():
     text = (folder / "plan.py").read_text() + (folder / "steps.py").read_text()
     called = set(re.findall(r"\b(?:engine|context|config|runtime|cache|compiled)\.(\w+)", text))
     known = {name for table in (SHARED, RTX_ONLY) for names in table.values() for name in names}
-    assert called - known <= {"own_graphs", "parent", "write_bytes", "contract", "trt"}
+    assert called - known <= {"own_graphs", "contract", "trt"}
 
 
 def test_the_logger_keeps_the_last_error():

@@ -152,11 +152,11 @@ class Steps:
             raise GpuFailed(f"{self._device.name} failed a step: {self._loaded.logger.last}")
 
 
-def _keep(cache: Path, compiled: Any) -> None:
+def _keep(file: Path, compiled: Any) -> None:
     """For the next start; several engines may start at once, and none needs it."""
-    part = cache.with_name(f"{cache.name}.{os.getpid()}")
+    part = file.with_name(f"{file.name}.{os.getpid()}")
     try:
         part.write_bytes(compiled)
-        part.replace(cache)
+        part.replace(file)
     except OSError as error:
         log.warning("what was compiled for this GPU is compiled again at the next start: %s", error)
