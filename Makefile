@@ -4,7 +4,7 @@ BIN := .venv/bin
 AUTOGLM := $(BIN)/autoglm
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo run test lint bench chaos gpu-check schemas lock train-demo clean
+.PHONY: help setup demo run test lint bench chaos gpu-check kernels schemas lock train-demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ chaos: setup ## many rounds of every fault, N=10 of each, and a table; SEED= and
 
 gpu-check: setup ## on a GPU host: the tests that need one, and what they measure there (ten minutes and more)
 	@$(BIN)/python -m pytest tests/gpu --timeout 1800
+
+kernels: .venv/ready ## compile the GPU kernels to the PTX that the package ships
+	@$(BIN)/python -m engines.serve.kernels.nvrtc
 
 schemas: .venv/ready ## write schemas/json anew
 	@$(BIN)/python -m schemas.export

@@ -52,7 +52,8 @@ class EngineSettings(_Section):
     slots: int | None = Field(
         default=None,
         ge=1,
-        description="Rows decoded together, and conversations kept warm; left out: 64, or as many as fit.",
+        description="Rows decoded together, and conversations kept warm; left out: as many as fit, "
+        "on the CPU at most 64.",
     )
     capacity: int | None = Field(default=None, ge=16, description="Tokens per slot; left out: the model's.")
     memory: float | None = Field(

@@ -82,7 +82,7 @@ class EngineTooLarge(AutoGLMError):
 
 
 class KernelError(AutoGLMError):
-    """The GPU kernels cannot be compiled; pip install nvidia-cuda-nvrtc of the driver's CUDA version."""
+    """The GPU kernels cannot be compiled or loaded; to compile them, pip install nvidia-cuda-nvrtc."""
 
     code: ClassVar[ErrorCode] = ErrorCode.CONFIGURATION
 

@@ -1,8 +1,9 @@
 """The loaded engines, and how they change while requests run."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -12,6 +13,7 @@ from daemon.routing.route import Route, problems
 from daemon.routing.router import Router
 from daemon.routing.wanted import Wanted
 from daemon.threads import in_thread
+from engines.errors import EngineFailed
 from engines.serve.engine import Engine
 from engines.serve.pool.pool import Pool
 from engines.serve.pool.replica import Replica
@@ -19,6 +21,8 @@ from engines.serve.pool.shares import Place, shares
 from engines.serve.stats import EngineStats
 
 log = structlog.get_logger(__name__)
+
+_LOADING_SECONDS = 30.0  # that the end of the process waits for a load
 
 
 class Fleet:
@@ -29,7 +33,8 @@ class Fleet:
         self._wanted: dict[str, Wanted] = {}
         self._retiring: dict[Replica, str] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._failed: asyncio.Queue[tuple[str, BaseException]] = asyncio.Queue()
+        self._loading: set[asyncio.Task[Replica]] = set()
+        self._failed: asyncio.Queue[tuple[str, Replica, BaseException]] = asyncio.Queue()
         self._lock = asyncio.Lock()
 
     @property
@@ -47,16 +52,18 @@ class Fleet:
             places = [place for one in wanted.values() for place in one.places]
             share = shares(places)
             fresh: dict[str, list[Replica]] = {}
+            if routes is not None and (wrong := problems(routes, wanted)):
+                raise ConfigurationError("\n".join(wrong))
             try:
                 for name, one in wanted.items():
-                    if self._wanted.get(name) == one and all(r.alive for r in pool.replicas(name)):
+                    if self._wanted.get(name) == one and all(r.alive for r in self._serving(name)):
                         continue
                     fresh[name] = []
                     for place, part in zip(places, share, strict=True):
                         if place.engine == name:
-                            fresh[name].append(await self._load(one, place, part))
-                if routes is not None and (wrong := problems(routes, wanted)):
-                    raise ConfigurationError("\n".join(wrong))
+                            fresh[name].append(await self._load(self._open(one, place, part)))
+                if dead := [name for name, ready in fresh.items() if not all(one.alive for one in ready)]:
+                    raise EngineFailed(f"{', '.join(dead)} failed before it was in service; see the log")
             except BaseException:
                 for replica in (replica for replicas in fresh.values() for replica in replicas):
                     self._close(replica)
@@ -90,15 +97,16 @@ class Fleet:
     async def watch(self) -> None:
         """Raises the EngineFailed of the first failure that the others cannot make up for."""
         while True:
-            name, error = await self._failed.get()
-            if self.router.fatal(name, error):
+            name, replica, error = await self._failed.get()
+            in_service = replica.retiring or replica in self._serving(name)
+            if in_service and self.router.fatal(name, error):
                 raise error
             log.error("engine_failed", engine=name, error=str(error), remedy="SIGHUP loads it anew")
 
     def problem(self) -> str | None:
         """What is not as the settings want it, as a sentence."""
-        pool = self.router.pool
-        failed = [name for name in pool.names if not all(one.alive for one in pool.replicas(name))]
+        names = self.router.pool.names
+        failed = [name for name in names if not all(one.alive for one in self._serving(name))]
         return f"failed, in whole or in part: {', '.join(failed)}; SIGHUP loads it anew" if failed else None
 
     def fatal(self) -> str | None:
@@ -109,8 +117,7 @@ class Fleet:
 
     def stats(self) -> list[tuple[str, ReplicaState, EngineStats]]:
         """Of every replica by name, also of those that only finish their requests."""
-        pool = self.router.pool
-        replicas = [(name, replica) for name in pool.names for replica in pool.replicas(name)]
+        replicas = [(name, one) for name in self.router.pool.names for one in self._serving(name)]
         replicas += [(name, replica) for replica, name in self._retiring.items()]
         return [
             (
@@ -122,14 +129,32 @@ class Fleet:
         ]
 
     async def close(self) -> None:
-        """No request may run any more."""
+        """No request may run any more. What is being loaded is waited for a while: nothing can stop that."""
         pool = self.router.pool
+        if self._loading:
+            await asyncio.wait(self._loading, timeout=_LOADING_SECONDS)
+        for task in self._loading:
+            if task.done() and task.exception() is None:
+                self._close(task.result())
         for name in pool.names:
             for replica in pool.drop(name):
                 self._close(replica)
         await asyncio.gather(*self._closing)
 
-    async def _load(self, one: Wanted, place: Place, share: float | None) -> Replica:
+    def _serving(self, name: str) -> list[Replica]:
+        pool = self.router.pool
+        return pool.replicas(name) if name in pool.names else []
+
+    async def _load(self, opening: Coroutine[Any, Any, Replica]) -> Replica:
+        task = asyncio.create_task(opening)
+        self._loading.add(task)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            if task.done():
+                self._loading.discard(task)
+
+    async def _open(self, one: Wanted, place: Place, share: float | None) -> Replica:
         wanted = one.settings
         load: Callable[[], Engine] = partial(
             Engine.load,
@@ -142,15 +167,15 @@ class Fleet:
         )
         engine: Engine = await in_thread(load, f"load-{one.name}")
         engine.start()
-        loop = asyncio.get_running_loop()
+        replica, loop = Replica(engine), asyncio.get_running_loop()
 
         def ended(future: object) -> None:
             error = engine.failed.exception()
             if error is not None and not loop.is_closed():
-                loop.call_soon_threadsafe(self._failed.put_nowait, (one.name, error))
+                loop.call_soon_threadsafe(self._failed.put_nowait, (one.name, replica, error))
 
         engine.failed.add_done_callback(ended)
-        return Replica(engine)
+        return replica
 
     def _release(self, replica: Replica) -> None:
         self._retiring.pop(replica, None)

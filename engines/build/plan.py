@@ -1,6 +1,7 @@
 """TensorRT plans: compile the standard dialect in bfloat16, on machines with or without a GPU."""
 
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ FLAVOURS = ("tensorrt", "tensorrt_rtx")
 _REMEDY = "pip install tensorrt-cu13 or, for GeForce and RTX GPUs, tensorrt-rtx-cu13"
 
 _TICKS = 100
+_CAPABILITY = re.compile(r"[0-9]+\.[0-9]")
 
 Progress = Callable[[str, int, int], None]
 
@@ -56,7 +58,7 @@ def load_flavour(wanted: str | None = None) -> Any:
 def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progress) -> Plan:
     """Compile a bfloat16 standard graph of `options.capacity` into the plan file `out`.
 
-    Raises BuildError with TensorRT's own words when it refuses.
+    `options` have passed check_options. Raises BuildError with TensorRT's own words when it refuses.
     """
     trt = load_flavour(options.flavour)
     logger = _logger(trt)
@@ -67,7 +69,10 @@ def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progres
         raise BuildError(f"TensorRT cannot read the graph: {parser.get_error(0).desc()}")
     config = builder.create_builder_config()
     config.progress_monitor = _monitor(trt, progress)
-    _target(trt, config, options.capabilities)
+    if options.capabilities:
+        config.num_compute_capabilities = len(options.capabilities)
+    for index, capability in enumerate(options.capabilities):
+        config.set_compute_capability(_architecture(trt, capability), index)
     for profile in options.profiles():
         config.add_optimization_profile(_shapes(builder, network, profile))
     # TensorRT-RTX times nothing while it builds (it tunes on the target, into the machine's runtime cache).
@@ -93,21 +98,32 @@ def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progres
     )
 
 
-def _target(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:
-    if not capabilities:
+def check_options(options: PlanOptions, context: int) -> None:
+    """Raise BuildError for what a plan of a model with this context cannot be compiled for."""
+    if min(options.slots, options.capacity, options.chunk) < 1:
+        raise BuildError("slots, capacity and chunk of a plan must be at least 1")
+    if options.capacity > context:
+        raise BuildError(f"capacity {options.capacity} is more than the model's context {context}")
+    trt = load_flavour(options.flavour)
+    if not options.capabilities:
         return
-    if not hasattr(config, "num_compute_capabilities"):
+    if not hasattr(trt.IBuilderConfig, "num_compute_capabilities"):
         raise BuildError(
             f"{trt.__name__} compiles for the GPU of this machine only; leave the capabilities out"
         )
-    config.num_compute_capabilities = len(capabilities)
-    for index, capability in enumerate(capabilities):
-        name = "SM" + capability.replace(".", "")
-        if not hasattr(trt.ComputeCapability, name):
+    for capability in options.capabilities:
+        if not _CAPABILITY.fullmatch(capability):
+            raise BuildError(f"compute capability {capability!r} must be written like 8.9")
+        if _architecture(trt, capability) is None:
+            known = sorted(name for name in vars(trt.ComputeCapability) if name.startswith("SM"))
             raise BuildError(
-                f"{trt.__name__} {trt.__version__} does not compile for compute capability {capability}"
+                f"{trt.__name__} {trt.__version__} does not compile for compute capability {capability}, "
+                f"only for {', '.join(known)}"
             )
-        config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+
+
+def _architecture(trt: Any, capability: str) -> Any:
+    return getattr(trt.ComputeCapability, "SM" + capability.replace(".", ""), None)
 
 
 def _shapes(builder: Any, network: Any, profile: Profile) -> Any:

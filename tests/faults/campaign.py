@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.kafka.slots import Slots
 from tests.faults.checker import Violation, check
 from tests.faults.cluster import Cluster
 from tests.faults.history import History
@@ -47,16 +48,33 @@ class Outcome:
         return "\n".join([f"{self.played[-1]} ended this; logs in {self.folder}", *told])
 
 
+class Stage:
+    """Plays on one cluster, so many worlds side by side: most of their time is waiting."""
+
+    def __init__(self, cluster: Cluster, engine: Path, worlds: int) -> None:
+        self._cluster, self._engine = cluster, engine
+        self._slots = Slots(worlds)
+
+    async def play(self, scenarios: Sequence[Scenario], seed: int, rounds: int, load: int = 1) -> Outcome:
+        """Waits for its turn; see `play`."""
+        alone = any(scenario.alone for scenario in scenarios)
+        await self._slots.acquire(alone=alone)
+        try:
+            return await play(self._cluster, self._engine, scenarios, seed, rounds, load)
+        finally:
+            self._slots.release(alone=alone)
+
+
 async def play(
-    cluster: Cluster, engine: Path, scenarios: Sequence[Scenario], seed: int, rounds: int
+    cluster: Cluster, engine: Path, scenarios: Sequence[Scenario], seed: int, rounds: int, load: int = 1
 ) -> Outcome:
-    """Rounds of the scenarios by turns, in one world: they must have the same setting.
+    """Rounds of the scenarios by turns, in one world: they must have the same setting. `load`: see World.
 
     The same seed makes the same requests and the same harm, not the same timing.
     """
     (setting,) = {scenario.setting for scenario in scenarios}
     name = f"{re.sub('[^a-z0-9]+', '-', scenarios[0].name.lower())}-{seed}-{time.time_ns() % 10**9}"
-    world = World(cluster, engine, Path(tempfile.mkdtemp(prefix=f"faults-{name}-")), name, setting)
+    world = World(cluster, engine, Path(tempfile.mkdtemp(prefix=f"faults-{name}-")), name, setting, load)
     started = time.monotonic()
     played: list[str] = []
     try:
@@ -67,7 +85,7 @@ async def play(
                 await scenario.play(world, random.Random(played[-1]))
                 if not await world.answered():
                     break
-        cluster.proxy.clear()
+        world.clear_traps()
         await world.finish()
         history = await world.history()
         return Outcome(
@@ -82,6 +100,6 @@ async def play(
             world.folder,
         )
     finally:
-        cluster.proxy.clear()
+        world.clear_traps()
         world.kill_all()
         await world.traffic.stop()

@@ -110,7 +110,8 @@ async def test_a_frozen_process_that_comes_back_cannot_commit(broker, name):
 async def test_frozen_in_the_middle_of_a_transaction(broker, name):
     """Its records are aborted, not merely late: the heir answers the same requests."""
     address = broker.bootstrap_servers
-    chosen = settings(address, name, session_timeout_seconds=1.0, partitions=1)
+    # Three deaths are no reason here to try each request alone.
+    chosen = settings(address, name, session_timeout_seconds=1.0, partitions=1, max_attempts=10)
     await create_topic(address, f"{name}.requests")
     rounds = 3
     workers = []

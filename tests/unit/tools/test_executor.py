@@ -163,6 +163,26 @@ async def test_hung_calls_do_not_pile_up():
     assert (await executor.run(tool, {})).outcome == "ok"
 
 
+async def test_a_thread_that_is_free_runs_the_next_call_and_a_hung_one_does_not():
+    release = threading.Event()
+
+    def where(hang: bool):
+        if hang:
+            release.wait(5)
+        return [threading.current_thread().name, threading.get_ident()]
+
+    tool, executor = declared(where, timeout=0.05), Executor()
+    try:
+        name, first = (await executor.run(tool, {"hang": False})).result
+        await asyncio.sleep(0.02)
+        assert name == "tool-t"
+        assert (await executor.run(tool, {"hang": False})).result[1] == first
+        assert (await executor.run(tool, {"hang": True})).outcome == "timeout"
+        assert (await executor.run(tool, {"hang": False})).outcome == "ok"
+    finally:
+        release.set()
+
+
 async def test_the_deadline_shortens_the_timeout():
     async def slow():
         await asyncio.sleep(5)
