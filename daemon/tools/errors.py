@@ -21,6 +21,10 @@ class CallInDoubt(RuntimeError):
     """
 
 
+class RemoteUnavailable(RuntimeError):
+    """The other side cannot answer now; another attempt may succeed."""
+
+
 class ResultRefused(ToolError):
     """The tool returned something that is not JSON; return dicts, lists, strings, numbers or models."""
 

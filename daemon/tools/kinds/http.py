@@ -10,7 +10,7 @@ import httpx2
 from pydantic import Field
 
 from daemon.tools.context import ToolContext
-from daemon.tools.errors import CallInDoubt, ToolError
+from daemon.tools.errors import CallInDoubt, RemoteUnavailable, ToolError
 from daemon.tools.kinds.credentials import Credentials, refers
 from daemon.tools.kinds.declaration import Declaration, Opened
 from daemon.tools.kinds.template import Template, Tree, as_text, render_tree, tree_names
@@ -18,10 +18,6 @@ from daemon.tools.kinds.template import Template, Tree, as_text, render_tree, tr
 _RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SAFE = ("GET", "HEAD")
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
-
-
-class RemoteUnavailable(RuntimeError):
-    """The other side cannot answer now."""
 
 
 class HttpDeclaration(Declaration):

@@ -23,6 +23,9 @@ async def server():
         if request.path == "/cut":
             await request.read()
             request.transport.close()
+        if request.path.startswith("/wrong/"):
+            told = f"I do not know {request.headers['X-Key']}"
+            return web.Response(status=int(request.path.removeprefix("/wrong/")), text=told)
         if request.path == "/odd":
             return web.Response(body=b"caf\xc3\xa9", headers={"Content-Type": "text/plain; charset=klingon"})
         if request.path == "/deep":
@@ -170,6 +173,13 @@ async def test_what_was_never_sent_did_not_act(declare, call):
         tool = declare(kind="http", method="POST", url=f"http://127.0.0.1:{taken.getsockname()[1]}/")
         execution = await call(tool)
     assert execution.outcome == "error" and "cannot be reached (ConnectError)" in execution.result["error"]
+
+
+@pytest.mark.parametrize("status", [401, 503])
+async def test_secrets_that_the_other_side_repeats_are_not_told(declare, call, url, status):
+    headers = {"X-Key": "{credential:token}"}
+    execution = await call(declare(kind="http", url=f"{url}/wrong/{status}", headers=headers))
+    assert execution.outcome == "error" and "I do not know ***" in execution.result["error"]
 
 
 async def test_odd_responses(declare, call, url):
