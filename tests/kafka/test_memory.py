@@ -1,4 +1,4 @@
-"""Conversations in Redis under a daemon that is killed: every request is there once, as it was answered."""
+"""What is remembered when daemons are killed and partitions move."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from daemon.memory.exchange import load
 from daemon.memory.place import Place
 from daemon.memory.redis import RedisStore
 from tests.kafka.test_daemon import environment
-from tests.kafka.traffic import create_topic, put, read, settings
+from tests.kafka.traffic import create_topic, echo, opened, put, read, running, settings
 from tests.servers import RedisServer
 
 REQUESTS = 12
@@ -27,7 +27,26 @@ async def replies(kafka, count):
     raise AssertionError(f"{len(found)} of {count} replies came")
 
 
-async def test_a_killed_daemon_leaves_every_turn_once(broker, name, tmp_path):
+async def test_a_partition_that_moves_is_forgotten_and_one_that_stays_is_not(broker, name):
+    chosen, begun = settings(broker.bootstrap_servers, name), []
+    await create_topic(chosen.bootstrap_servers, chosen.request_topics[0], 2)
+
+    def begins(topic, partition):
+        begun.append((topic, partition))
+
+    async with running(chosen, echo(chosen), on_begin=begins) as one:
+        await opened(one, 2)
+        assert sorted(begun) == [(chosen.request_topics[0], partition) for partition in (0, 1)]
+        begun.clear()
+        async with running(chosen, echo(chosen)) as other:
+            await opened(other, 1)
+            await opened(one, 1)
+        assert begun == []
+        await opened(one, 2)
+        assert len(begun) == 1
+
+
+async def test_a_killed_daemon_leaves_every_turn_once_in_redis(broker, name, tmp_path):
     kafka = settings(broker.bootstrap_servers, name)
     (topic,) = kafka.request_topics
     for one in (topic, kafka.reply_topic):
