@@ -11,7 +11,7 @@ from engines.errors import EngineFolderError
 FORMAT = 1
 FILE_NAME = "manifest.json"
 
-Precision = Literal["fp32", "int8", "int4"]
+Precision = Literal["fp32", "fp8", "int8", "int4"]
 Dialect = Literal["fused", "standard"]
 
 
@@ -87,7 +87,10 @@ class Manifest(BaseModel):
     name: str
     family: str = Field(description="Hugging Face model_type.")
     precision: Precision
-    block: int | None = Field(description="Weights per quantization scale where their number allows it.")
+    block: int | None = Field(
+        description="Weights per quantization scale where their number allows it; "
+        "8-bit weights of a plan have one scale per output."
+    )
     dtype: str = Field(description="dtype of activations and logits.")
     runtime: Literal["onnxruntime", "tensorrt", "tensorrt_rtx"] = "onnxruntime"
     dialect: Dialect

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from daemon.agent.constraints import Constraints
 from daemon.agent.job import Job
 from daemon.agent.record import Record
@@ -47,8 +50,10 @@ class Said:
 
 
 class Speaker:
-    def __init__(self, machine: Machine, tokenizer: Tokenizer) -> None:
-        self._machine, self.tokenizer = machine, tokenizer
+    """`model` is the engine's name in replies."""
+
+    def __init__(self, machine: Machine, tokenizer: Tokenizer, model: str) -> None:
+        self._machine, self.tokenizer, self.model = machine, tokenizer, model
         self._constraints = Constraints(tokenizer.format)
         self._options = lru_cache(maxsize=64)(self._build_options)
 
@@ -107,16 +112,33 @@ class Speaker:
 
         One prefill each; nothing is generated. Raises what `say` raises.
         """
+        options = self._options(tuple(labels))
+        completions = await self._prefill(job, record, conversations, options=options)
+        return [[math.exp(logprob) for logprob in completion.logprobs] for completion in completions]
+
+    async def embed(
+        self, job: Job, record: Record, conversations: Iterable[Sequence[dict[str, Any]]]
+    ) -> NDArray[np.float32]:
+        """The hidden state from which the answer to each would begin, [conversations, hidden].
+
+        One prefill each; nothing is generated. Raises what `say` raises, and HiddenStateMissing.
+        """
+        completions = await self._prefill(job, record, conversations, embed=True)
+        return np.array([completion.hidden for completion in completions], np.float32)
+
+    async def _prefill(
+        self, job: Job, record: Record, conversations: Iterable[Sequence[dict[str, Any]]], **wanted: Any
+    ) -> list[Completion]:
         submitted = time.monotonic()
-        completions = await job.wait_for(self._score(job, conversations, self._options(tuple(labels))))
+        completions = await job.wait_for(self._prefilled(job, conversations, wanted))
         seconds = time.monotonic() - submitted
         record.generated(_together(completions, seconds), submitted)
         for completion in completions:
             _check(completion)
-        return [[math.exp(logprob) for logprob in completion.logprobs] for completion in completions]
+        return completions
 
-    async def _score(
-        self, job: Job, conversations: Iterable[Sequence[dict[str, Any]]], options: OptionTree
+    async def _prefilled(
+        self, job: Job, conversations: Iterable[Sequence[dict[str, Any]]], wanted: dict[str, Any]
     ) -> list[Completion]:
         running, done = deque[Generation](), list[Completion]()
         try:
@@ -127,7 +149,7 @@ class Speaker:
                 prompt = Prompt(
                     token_ids=await self._render(messages, ()),
                     max_tokens=1,
-                    options=options,
+                    **wanted,
                     priority=job.priority,
                     deadline=job.deadline,
                 )

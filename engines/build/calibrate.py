@@ -21,20 +21,24 @@ _FEW = 16  # tokens an expert must have seen for their statistics to be worth mo
 
 @dataclass
 class _Moments:
-    """Second moments of the inputs of one layer's weights, by matrix name."""
+    """Second moments and largest magnitudes of the inputs of one layer's weights, by matrix name."""
 
     sums: dict[str, Floats] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
 
     def add(self, matrix: Matrix, inputs: Floats) -> None:
         """inputs [tokens, K]."""
         rows = inputs.reshape(-1, matrix.shape[1])
         if not len(rows):
             return
-        moment = rows.T @ rows
-        known = self.sums.get(matrix.name)
-        self.sums[matrix.name] = moment if known is None else known + moment
-        self.tokens[matrix.name] = self.tokens.get(matrix.name, 0) + len(rows)
+        moment, name = rows.T @ rows, matrix.name
+        if name in self.sums:
+            self.sums[name] += moment
+        else:
+            self.sums[name] = moment
+        self.tokens[name] = self.tokens.get(name, 0) + len(rows)
+        self.peaks[name] = max(self.peaks.get(name, 0.0), float(np.abs(rows).max()))
 
 
 def calibrate(
@@ -47,7 +51,7 @@ def calibrate(
     solution = Solution(scratch)
     states = list(embedded(source, windows))
     for index in range(source.config.layers):
-        plain = LayerRun(source, index, {})
+        plain = LayerRun(source, index, {}, scratch)
         moments = _Moments()
         for state in states:
             _, values = plain.run(state)
@@ -59,9 +63,9 @@ def calibrate(
         for tap in taps:
             for matrix, form in _weights(recipe, tap):
                 answer = _solve(source, moments, matrix, form)
-                solution.keep(matrix, answer)
+                solution.keep(matrix, answer, moments.peaks.get(matrix.name, 0.0))
                 replaced[matrix.name] = answer.dequantized()
-        rounded = LayerRun(source, index, replaced)
+        rounded = LayerRun(source, index, replaced, scratch)
         states = [rounded.run(state)[0] for state in states]
         progress(index + 1, source.config.layers)
     return solution
@@ -102,5 +106,5 @@ def _weights(recipe: Recipe, tap: Tap) -> list[tuple[Matrix, Format]]:
 def _solve(source: Checkpoint, moments: _Moments, matrix: Matrix, form: Format) -> Quantized:
     weight = matrix.rows(source.tensors)
     if moments.tokens.get(matrix.name, 0) < _FEW:
-        return round_to_nearest(weight, form.bits, form.block)
-    return gptq(weight, moments.sums[matrix.name], form.bits, form.block)
+        return round_to_nearest(weight, form)
+    return gptq(weight, moments.sums.pop(matrix.name), form)

@@ -18,7 +18,7 @@ from engines.build.plan import PlanOptions, compile_plan
 from engines.build.quality import Reference
 from engines.build.recipe import Recipe
 from engines.build.windows import Text, sample, windows
-from engines.errors import BuildError, EngineFolderError
+from engines.errors import EngineFolderError
 from engines.manifest import Dialect, FileEntry, KVLayout, Manifest, Plan, Precision, Sizes
 
 Progress = Callable[[str, int, int], None]
@@ -27,9 +27,9 @@ Progress = Callable[[str, int, int], None]
 PLAN_FILE = "model.plan"
 HELD_OUT = 8192
 """Tokens the report is made on, at most."""
-ENDS = 2048
+ENDS = 8192
 """Tokens embedding and head are judged on, at most."""
-ENDS_TOLERANCE = 1.25
+ENDS_TOLERANCE = 1.1
 """How much more divergence 4 bits in embedding and head may cost than 8."""
 
 
@@ -53,17 +53,19 @@ def build(
     weights are then solved for it (GPTQ) instead of rounded. held_out: other such text, to report the
     damage on in `Manifest.quality`. name: of the model (default: the folder's).
 
-    Raises CheckpointError or UnsupportedModel before anything is written, BuildError when a step fails.
+    Raises CheckpointError, UnsupportedModel or, for an order that cannot be met, BuildError before anything
+    is written; BuildError when a step fails.
     An interrupted build leaves no `out`; an existing engine in `out` is replaced in one step.
     """
     say: Progress = progress or _quiet
     source = Checkpoint(checkpoint)
     chosen: tuple[Dialect, ...] = (() if plan else ("fused",)) if dialects is None else tuple(dialects)
-    order = Order(Recipe(precision, block), chosen, plan, name or checkpoint.resolve().name)
+    recipe = Recipe(precision, block, whole_rows=plan is not None)
+    order = Order(recipe, chosen, plan, name or checkpoint.resolve().name)
     order = replace(
         order, calibration=windows(source, calibration), held_out=windows(source, held_out, HELD_OUT)
     )
-    order.check(out)
+    order.check(source, out)
     fingerprint = order.fingerprint(source, lambda done, total: say("checkpoint", done, total))
     existing = _existing(out)
     if existing and existing.source_sha256 == fingerprint:
@@ -96,9 +98,9 @@ def _fill(source: Checkpoint, work: Path, order: Order, fingerprint: str, say: P
             graph = work / FILES[order.dialects[0]] if order.dialects else scratch / FILES["fused"]
             if not order.dialects:
                 _write_graph(source, graph, order, "fused", say)
-            reference = Reference(source, order.held_out, lambda done, total: say("quality", done, total))
+            reference = Reference(source, order.held_out, scratch, lambda d, n: say("quality", d, n))
             quality = reference.measure(graph) | _method(order)
-    plan = _compile(source, work, order, order.plan, say) if order.plan else None
+        plan = _compile(source, work, order, order.plan, say) if order.plan else None
     for companion in COMPANIONS:
         if (source.folder / companion).is_file():
             shutil.copyfile(source.folder / companion, work / companion)
@@ -118,7 +120,7 @@ def _solve(source: Checkpoint, scratch: Path, order: Order, say: Progress) -> Or
     if order.recipe.precision != "int4":
         return order
     judged = sample(text, ENDS)
-    reference = Reference(source, judged, lambda d, n: say("embedding and head", d, n))
+    reference = Reference(source, judged, scratch, lambda d, n: say("embedding and head", d, n))
     losses = {}
     for bits in (4, 8):
         candidate = replace(order, recipe=replace(order.recipe, ends_bits=bits))
@@ -133,7 +135,7 @@ def _method(order: Order) -> dict[str, Any]:
     return {
         "method": "gptq" if solved else "rounding",
         "calibration_tokens": sum(map(len, order.calibration)) if solved else 0,
-        "embedding_and_head_bits": {"fp32": 32, "int8": 8}.get(
+        "embedding_and_head_bits": {"fp32": 32, "fp8": 8, "int8": 8}.get(
             order.recipe.precision, order.recipe.ends_bits
         ),
     }
@@ -150,10 +152,6 @@ def _write_graph(source: Checkpoint, path: Path, order: Order, kind: str, say: P
 
 
 def _compile(source: Checkpoint, work: Path, order: Order, options: PlanOptions, say: Progress) -> Plan:
-    if options.capacity > source.config.context:
-        raise BuildError(
-            f"capacity {options.capacity} is more than the model's context {source.config.context}"
-        )
     with tempfile.TemporaryDirectory(dir=work) as folder:
         _write_graph(source, Path(folder) / "model.onnx", order, "plan", say)
         return compile_plan(Path(folder) / "model.onnx", work / PLAN_FILE, options, say)

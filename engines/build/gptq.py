@@ -11,52 +11,82 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.build.quantize import Format, Quantized, best_scales
+from engines.build.quantize import Codes, Format, Quantized, best_scales
 
 _DAMPING = 0.01  # of the mean diagonal, as in the paper
-_ROWS = 512  # outputs worked on together: a block of them fits the cache of a core
+_ROWS = 512  # outputs worked on together, and
+_PANEL = 128  # inputs: what the cache of a core holds
+_SMALL = 64  # triangles inverted at once
+
+Doubles = NDArray[np.float64]
 
 
-def gptq(weight: NDArray[np.float32], moment: NDArray[np.float32], bits: int, block: int) -> Quantized:
+def gptq(weight: NDArray[np.float32], moment: NDArray[np.float32], form: Format) -> Quantized:
     """Quantize weight [N, K] for inputs whose second moment XᵀX is `moment` [K, K].
 
-    Inputs that are always zero count as if they had the mean variance.
+    Inputs that are always zero count as if they had the mean variance. Needs two float64 [K, K] beside it.
     """
-    rows, columns = weight.shape
-    moment = moment.astype(np.float64)
-    diagonal = np.diagonal(moment).copy()
+    rows = weight.shape[0]
+    diagonal = np.diagonal(moment).astype(np.float64)
     silent = diagonal <= 0
     mean = float(diagonal[~silent].mean()) if not silent.all() else 1.0
-    moment[silent, silent] = mean
-    moment[np.diag_indices(columns)] += _DAMPING * mean
-    # Upper Cholesky factor of the inverse: row k holds how input k's error spreads over the later ones.
-    spread = np.linalg.cholesky(np.linalg.inv(moment)).T.astype(np.float32)
-    importance = np.diagonal(moment).astype(np.float32)
+    diagonal[silent] = mean
+    diagonal += _DAMPING * mean
+    spread = _spread(moment, diagonal)
+    importance = diagonal.astype(np.float32)
     parts = [weight[begin : begin + _ROWS] for begin in range(0, rows, _ROWS)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = list(pool.map(lambda part: _rows(part, spread, importance, Format(bits, block)), parts))
+        done = list(pool.map(lambda part: _rows(part, spread, importance, form), parts))
     codes, scales = (np.concatenate(piece) for piece in zip(*done, strict=True))
-    return Quantized(codes, scales, bits, block)
+    return Quantized(codes, scales, form)
+
+
+def _spread(moment: NDArray[np.float32], diagonal: Doubles) -> NDArray[np.float32]:
+    """Upper U with UᵀU = H⁻¹, H being the moment with this diagonal.
+
+    Row k holds how input k's error spreads over the later ones. H turned by 180° is L Lᵀ, and L⁻¹ turned back
+    is U.
+    """
+    turned = moment[::-1, ::-1].astype(np.float64)
+    turned[np.diag_indices_from(turned)] = diagonal[::-1]
+    lower: Doubles = np.linalg.cholesky(turned).astype(np.float64, copy=False)
+    del turned
+    _invert_lower(lower)
+    return lower[::-1, ::-1].astype(np.float32)
+
+
+def _invert_lower(lower: Doubles) -> None:
+    """Invert a lower triangle in place, halves first."""
+    size = len(lower)
+    if size <= _SMALL:
+        lower[:] = np.linalg.inv(lower)
+        return
+    half = size // 2
+    first, below, second = lower[:half, :half], lower[half:, :half], lower[half:, half:]
+    _invert_lower(first)
+    _invert_lower(second)
+    below[:] = -second @ (below @ first)
 
 
 def _rows(
     weight: NDArray[np.float32], spread: NDArray[np.float32], importance: NDArray[np.float32], form: Format
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+) -> tuple[Codes, NDArray[np.float32]]:
     """Codes and scales of some outputs; they do not depend on the others."""
     work = np.ascontiguousarray(weight.T)  # one input's weights lie together
     columns, count = work.shape
-    codes = np.empty((columns, count), np.int8)
+    codes = np.empty((columns, count), form.dtype)
     scales = np.empty((columns // form.block, count), np.float32)
-    limit = np.float32(2 ** (form.bits - 1))
-    for begin in range(0, columns, form.block):
-        end = begin + form.block
-        local, errors = work[begin:end], np.empty((form.block, count), np.float32)
-        scale = best_scales(local.T, form.bits, importance[begin:end])
-        for k in range(form.block):
-            code = np.clip(np.rint(local[k] / scale), -limit, limit - 1)
-            errors[k] = (local[k] - code * scale) / spread[begin + k, begin + k]
-            codes[begin + k] = code
-            local[k + 1 :] -= spread[begin + k, begin + k + 1 : end, None] * errors[k]
-        scales[begin // form.block] = scale
+    for begin in range(0, columns, _PANEL):
+        end = min(begin + _PANEL, columns)
+        errors = np.empty((end - begin, count), np.float32)
+        for k in range(begin, end):
+            index, inside = divmod(k, form.block)
+            if not inside:
+                block = slice(k, k + form.block)
+                scales[index] = best_scales(work[block].T, form, importance[block])
+            codes[k] = form.encode(work[k] / scales[index])
+            error = (work[k] - codes[k].astype(np.float32) * scales[index]) / spread[k, k]
+            work[k + 1 : end] -= spread[k, k + 1 : end, None] * error
+            errors[k - begin] = error
         work[end:] -= spread[begin:end, end:].T @ errors
     return codes.T, scales.T

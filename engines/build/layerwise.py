@@ -19,6 +19,7 @@ from engines.build.graph.model import block
 from engines.build.parameters import Linear, Mixture
 from engines.build.recipe import Recipe
 from engines.build.weights import Matrix
+from engines.build.windows import Windows
 
 Floats = NDArray[np.float32]
 
@@ -60,12 +61,15 @@ class _Recorder(Fused):
 
 
 class LayerRun:
-    """Layer `index` as a session; `replaced` has float32 [N, K] to use instead of the file's, by name."""
+    """Layer `index` as a session; `replaced` has float32 [N, K] to use instead of the file's, by name.
 
-    def __init__(self, source: Checkpoint, index: int, replaced: Mapping[str, Floats]) -> None:
+    Its graph lies in the folder `scratch` while it is loaded.
+    """
+
+    def __init__(self, source: Checkpoint, index: int, replaced: Mapping[str, Floats], scratch: Path) -> None:
         config = source.config
         self._cache = (1, config.kv_heads, source.parameters.layout.width)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
             path = Path(folder) / "layer.onnx"
             with GraphBuilder(path) as b:
                 writer = _Recorder(b, source.parameters, source.tensors, Recipe("fp32"))
@@ -108,13 +112,11 @@ def _write(b: GraphBuilder, writer: _Recorder, index: int) -> list[Tap]:
     return writer.taps
 
 
-def embedded(
-    source: Checkpoint, windows: list[NDArray[np.int64]], table: Floats | None = None
-) -> Iterator[State]:
-    """The states before the first layer; `table` [V, hidden] replaces the checkpoint's embedding."""
-    rows = source.tensors.read(source.parameters.embedding.name) if table is None else table
-    for window in windows:
-        residual = np.asarray(rows[window], np.float32)[None]
+def embedded(source: Checkpoint, text: Windows) -> Iterator[State]:
+    """The states before the first layer."""
+    rows = source.tensors.read(source.parameters.embedding.name)
+    for window in text:
+        residual = np.asarray(rows[window.ids], np.float32)[None]
         yield State(residual, np.zeros_like(residual))
 
 

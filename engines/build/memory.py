@@ -55,7 +55,7 @@ def memory_plan(
     Raises CheckpointError or UnsupportedModel as `build` does.
     """
     source = Checkpoint(checkpoint)
-    parameters, recipe, width = source.parameters, Recipe(precision, block), 2 if plan else 4
+    parameters, recipe, width = source.parameters, Recipe(precision, block, whole_rows=plan), 2 if plan else 4
     config = source.config
     weights = sum(_bytes(item, form, width) for item, form in _weights(parameters, recipe, plan))
     per_token = 2 * config.layers * config.kv_heads * parameters.layout.width * width

@@ -9,15 +9,16 @@ from typing import get_args
 
 from engines.build.checkpoint import Checkpoint
 from engines.build.graph.dialects import DIALECTS
-from engines.build.plan import PlanOptions, load_flavour
+from engines.build.plan import PlanOptions, check_options, load_flavour
 from engines.build.quantize import BLOCKS
 from engines.build.recipe import Recipe
 from engines.build.windows import Windows
 from engines.errors import BuildError
 from engines.manifest import Dialect, FileEntry, Precision
 
-REVISION = 1
+REVISION = 2
 """Raised when the same checkpoint and options give other files than before."""
+FP8_CAPABILITY = (8, 9)
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,16 @@ class Order:
             found[trt.__name__] = trt.__version__
         return found
 
-    def check(self, out: Path) -> None:
+    def check(self, source: Checkpoint, out: Path) -> None:
         """Raise BuildError for what cannot be built, or not in `out`."""
         if self.recipe.precision not in get_args(Precision):
             raise BuildError(
                 f"precision {self.recipe.precision!r} is none of {', '.join(get_args(Precision))}"
             )
+        if self.recipe.precision == "fp8":
+            self._check_fp8()
+        if self.plan:
+            check_options(self.plan, source.config.context)
         if self.recipe.block not in BLOCKS:
             raise BuildError(f"block {self.recipe.block} is none of {', '.join(map(str, BLOCKS))}")
         if unknown := [kind for kind in self.dialects if kind not in DIALECTS]:
@@ -56,6 +61,18 @@ class Order:
         ):
             raise BuildError(f"{out} exists and is no engine folder; give another place for the engine")
 
+    def _check_fp8(self) -> None:
+        if self.dialects or not self.plan:
+            raise BuildError(
+                "fp8 is for TensorRT plans alone; for ONNX Runtime take int8, as small and closer to fp32"
+            )
+        if not self.calibration:
+            raise BuildError(
+                "fp8 rounds what goes into each weight, too: give calibration text to scale it by"
+            )
+        if old := [c for c in self.plan.capabilities if tuple(map(int, c.split("."))) < FP8_CAPABILITY]:
+            raise BuildError(f"GPUs of compute capability {old[0]} have no fp8; take int8, or 8.9 and newer")
+
     def fingerprint(self, source: Checkpoint, progress: Callable[[int, int], None]) -> str:
         """Of the order, the tools and every byte of the checkpoint."""
         plan = replace(self.plan, timing_cache=None) if self.plan else None
@@ -64,7 +81,7 @@ class Order:
         for kind in (self.calibration, self.held_out):
             digest.update(f"{len(kind)} windows".encode())
             for window in kind:
-                digest.update(window.tobytes())
+                digest.update(window.ids.tobytes() + window.counted.tobytes())
         files = source.files()
         for index, path in enumerate(files):
             digest.update(f"{path.name}:{FileEntry.of(path).sha256}".encode())

@@ -1,6 +1,8 @@
 """TensorRT plans: compile the standard dialect in bfloat16, on machines with or without a GPU."""
 
+import ctypes
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,8 @@ FLAVOURS = ("tensorrt", "tensorrt_rtx")
 _REMEDY = "pip install tensorrt-cu13 or, for GeForce and RTX GPUs, tensorrt-rtx-cu13"
 
 _TICKS = 100
+_CAPABILITY = re.compile(r"[0-9]+\.[0-9]")
+_CAPABILITY_ATTRIBUTES = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and MINOR of the driver API
 
 Progress = Callable[[str, int, int], None]
 
@@ -56,18 +60,21 @@ def load_flavour(wanted: str | None = None) -> Any:
 def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progress) -> Plan:
     """Compile a bfloat16 standard graph of `options.capacity` into the plan file `out`.
 
-    Raises BuildError with TensorRT's own words when it refuses.
+    `options` have passed check_options. Raises BuildError with TensorRT's own words when it refuses.
     """
     trt = load_flavour(options.flavour)
     logger = _logger(trt)
     builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):
         raise BuildError(f"TensorRT cannot read the graph: {parser.get_error(0).desc()}")
     config = builder.create_builder_config()
     config.progress_monitor = _monitor(trt, progress)
-    _target(trt, config, options.capabilities)
+    if options.capabilities:
+        config.num_compute_capabilities = len(options.capabilities)
+    for index, capability in enumerate(options.capabilities):
+        config.set_compute_capability(_architecture(trt, capability), index)
     for profile in options.profiles():
         config.add_optimization_profile(_shapes(builder, network, profile))
     # TensorRT-RTX times nothing while it builds (it tunes on the target, into the machine's runtime cache).
@@ -87,27 +94,61 @@ def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progres
         file=out.name,
         flavour=trt.__name__,
         version=trt.__version__,
-        compute_capabilities=options.capabilities,
+        compute_capabilities=options.capabilities or own_capability(trt),
         capacity=options.capacity,
         profiles=options.profiles(),
     )
 
 
-def _target(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:
-    if not capabilities:
+def network_flags(trt: Any) -> int:
+    """Types as the graph has them; where there is no flag for that, nothing else is possible any more."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def own_capability(trt: Any) -> tuple[str, ...]:
+    """What a plan without targets is compiled for: by TensorRT the GPU it finds, by TensorRT-RTX any."""
+    if trt.__name__ != "tensorrt":
+        return ()
+    parts = [ctypes.c_int(), ctypes.c_int()]
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+        failed = cuda.cuInit(0)
+        for part, attribute in zip(parts, _CAPABILITY_ATTRIBUTES, strict=True):
+            failed = failed or cuda.cuDeviceGetAttribute(ctypes.byref(part), attribute, 0)
+    except OSError as error:
+        raise BuildError(f"the NVIDIA driver is not installed ({error})") from error
+    if failed:
+        raise BuildError(f"the NVIDIA driver does not tell the GPU's compute capability: error {failed}")
+    return (".".join(str(part.value) for part in parts),)
+
+
+def check_options(options: PlanOptions, context: int) -> None:
+    """Raise BuildError for what a plan of a model with this context cannot be compiled for."""
+    if min(options.slots, options.capacity, options.chunk) < 1:
+        raise BuildError("slots, capacity and chunk of a plan must be at least 1")
+    if options.capacity > context:
+        raise BuildError(f"capacity {options.capacity} is more than the model's context {context}")
+    trt = load_flavour(options.flavour)
+    if not options.capabilities:
         return
-    if not hasattr(config, "num_compute_capabilities"):
+    if not hasattr(trt.IBuilderConfig, "num_compute_capabilities"):
         raise BuildError(
             f"{trt.__name__} compiles for the GPU of this machine only; leave the capabilities out"
         )
-    config.num_compute_capabilities = len(capabilities)
-    for index, capability in enumerate(capabilities):
-        name = "SM" + capability.replace(".", "")
-        if not hasattr(trt.ComputeCapability, name):
+    for capability in options.capabilities:
+        if not _CAPABILITY.fullmatch(capability):
+            raise BuildError(f"compute capability {capability!r} must be written like 8.9")
+        if _architecture(trt, capability) is None:
+            known = sorted(name for name in vars(trt.ComputeCapability) if name.startswith("SM"))
             raise BuildError(
-                f"{trt.__name__} {trt.__version__} does not compile for compute capability {capability}"
+                f"{trt.__name__} {trt.__version__} does not compile for compute capability {capability}, "
+                f"only for {', '.join(known)}"
             )
-        config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+
+
+def _architecture(trt: Any, capability: str) -> Any:
+    return getattr(trt.ComputeCapability, "SM" + capability.replace(".", ""), None)
 
 
 def _shapes(builder: Any, network: Any, profile: Profile) -> Any:

@@ -17,35 +17,45 @@ Floats = NDArray[np.float32]
 
 
 class Reference:
-    """What fp32 answers to held-out text, computed layer by layer; only its last hidden states are kept."""
+    """What fp32 answers to held-out text, layer by layer; only the last hidden states that count are kept."""
 
-    def __init__(self, source: Checkpoint, text: Windows, progress: Callable[[int, int], None]) -> None:
-        """progress(layers done, layers)."""
+    def __init__(
+        self, source: Checkpoint, text: Windows, scratch: Path, progress: Callable[[int, int], None]
+    ) -> None:
+        """`scratch`: a folder for one layer at a time; progress(layers done, layers)."""
         self._source, self._text = source, text
         states = list(embedded(source, text))
         for index in range(source.config.layers):
-            layer = LayerRun(source, index, {})
+            layer = LayerRun(source, index, {}, scratch)
             states = [layer.run(state)[0] for state in states]
             progress(index + 1, source.config.layers)
-        self._hidden = [final(source, state) for state in states]
+        self._hidden = [
+            final(source, state)[np.flatnonzero(window.counted[1:])]
+            for window, state in zip(text, states, strict=True)
+        ]
 
     def measure(self, graph: Path) -> dict[str, Any]:
         """Perplexity of both, and how far the graph's next-token distributions are from fp32's.
 
-        `graph` is a fused (or float32 standard) graph. kl_*: Kullback-Leibler divergence from fp32 in nats
-        per token; same_token: share of positions where both would pick the same token greedily.
+        `graph` is a fused (or float32 standard) graph. tokens: counted ones that were predicted; kl_*:
+        Kullback-Leibler divergence from fp32 in nats per token; same_token: share of them where both would
+        pick the same token greedily.
         """
         session = _Session(self._source, graph)
         divergences, losses, same = [], [], 0
         for window, hidden in zip(self._text, self._hidden, strict=True):
+            steps = np.flatnonzero(window.counted[1:])
+            if not len(steps):
+                continue
             expected = _log_softmax(_logits(self._source, hidden))
-            found = _log_softmax(session.logits(window))
+            found = _log_softmax(session.logits(window.ids, steps))
+            nexts = window.ids[steps + 1]
             divergences.append((np.exp(expected) * (expected - found)).sum(-1))
-            steps, nexts = np.arange(len(window) - 1), window[1:]
-            losses.append([-logs[steps, nexts].sum() for logs in (expected, found)])
+            losses.append([-logs[np.arange(len(steps)), nexts].sum() for logs in (expected, found)])
             same += int((expected.argmax(-1) == found.argmax(-1)).sum())
-        kl, tokens = np.concatenate(divergences), sum(map(len, self._text))
-        reference, quantized = (float(total) / (tokens - len(self._text)) for total in np.sum(losses, axis=0))
+        kl = np.concatenate(divergences)
+        tokens = len(kl)
+        reference, quantized = (float(total) / tokens for total in np.sum(losses, axis=0))
         return {
             "tokens": tokens,
             "perplexity_fp32": math.exp(reference),
@@ -80,13 +90,13 @@ class _Session:
         self._heads, self._width = source.config.kv_heads, source.parameters.layout.width
         self._layers = source.config.layers
 
-    def logits(self, window: NDArray[np.int64]) -> Floats:
-        """[T, V] of one row."""
+    def logits(self, window: NDArray[np.int64], wanted: NDArray[np.int64]) -> Floats:
+        """[P, V] of the `wanted` P tokens of one row."""
         steps = np.arange(len(window))[None]
         feeds: dict[str, Any] = {
             "input_ids": window[None],
             "position_ids": steps,
-            "logit_positions": steps,
+            "logit_positions": wanted[None],
             "lengths": np.array([len(window)]),
             "write_index": np.array([0]),
         }

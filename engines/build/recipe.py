@@ -14,6 +14,9 @@ from engines.manifest import Precision
 
 Role = Literal["linear", "expert", "embedding", "head"]
 
+_HEADROOM = 2
+"""Over the largest input seen while calibrating; a float loses nothing by it but the smallest values."""
+
 
 class Solution:
     """Weights quantized ahead of writing, by matrix name, kept as files of a scratch folder."""
@@ -21,39 +24,58 @@ class Solution:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._forms: dict[str, Format] = {}
+        self._peaks: dict[str, float] = {}
 
-    def keep(self, matrix: Matrix, answer: Quantized) -> None:
-        self._forms[matrix.name] = Format(answer.bits, answer.block)
-        for part in ("codes", "scales"):
-            np.save(self._folder / f"{matrix.name}.{part}.npy", getattr(answer, part))
+    def keep(self, matrix: Matrix, answer: Quantized, peak: float) -> None:
+        """`peak`: the largest magnitude of the matrix's inputs."""
+        self._forms[matrix.name], self._peaks[matrix.name] = answer.form, peak
+        np.save(self._file(matrix, "codes"), answer.codes.view(np.uint8))
+        np.save(self._file(matrix, "scales"), answer.scales)
 
     def find(self, matrix: Matrix, form: Format) -> Quantized | None:
         """The answer for this matrix in this format, if there is one."""
         if self._forms.get(matrix.name) != form:
             return None
-        codes, scales = (np.load(self._folder / f"{matrix.name}.{p}.npy") for p in ("codes", "scales"))
-        return Quantized(codes, scales, form.bits, form.block)
+        codes, scales = (np.load(self._file(matrix, part)) for part in ("codes", "scales"))
+        return Quantized(codes.view(form.dtype), scales, form)
+
+    def input_scale(self, matrix: Matrix, form: Format) -> float:
+        """Of the matrix's inputs, where they are rounded to the same numbers as the weights."""
+        return max(_HEADROOM * self._peaks[matrix.name] / form.largest, float(np.finfo(np.float32).tiny))
+
+    def _file(self, matrix: Matrix, part: str) -> Path:
+        return self._folder / f"{matrix.name}.{part}.npy"
 
 
 @dataclass(frozen=True)
 class Recipe:
     """`block` is used where it divides the input size, smaller ones elsewhere.
 
+    whole_rows: 8-bit weights have one scale per output instead of one per block. TensorRT multiplies by such
+    weights as they are; 8-bit blocks it would dequantize into memory first (4-bit blocks it does not).
     ends_bits: of embedding and head in an int4 model. solution: weights quantized ahead, with calibration.
     """
 
     precision: Precision
     block: int = 128
+    whole_rows: bool = False
     ends_bits: int = 8
     solution: Solution | None = field(default=None, repr=False, compare=False)
 
     def format(self, matrix: Matrix, role: Role) -> Format | None:
-        """None: the weight stays in floating point."""
-        block = block_for(matrix.shape[1], self.block)
+        """None: the weight stays in floating point.
+
+        fp8 is for products of whole rows; experts, which are one stacked product, and the ends are int8.
+        """
+        width = matrix.shape[1]
+        block = block_for(width, self.block)
         if self.precision == "fp32" or block is None:
             return None
-        wide = self.precision == "int8"
-        return Format(8 if wide else self.ends_bits if role in ("embedding", "head") else 4, block)
+        if self.precision == "fp8" and role == "linear":
+            return Format(8, width, floating=True)
+        ends = role in ("embedding", "head")
+        bits = 8 if self.precision != "int4" else self.ends_bits if ends else 4
+        return Format(bits, width if bits == 8 and self.whole_rows and role != "expert" else block)
 
     def expert_format(self, mixture: Mixture) -> Format | None:
         """One format for all experts of a layer, both products."""
@@ -70,4 +92,4 @@ class Recipe:
             yield solved
             return
         for rows in matrix.chunks(source):
-            yield round_to_nearest(rows, form.bits, form.block)
+            yield round_to_nearest(rows, form)

@@ -1,6 +1,7 @@
 """Texts as windows of token ids, for calibration and for the report."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,31 @@ from numpy.typing import NDArray
 from engines.build.checkpoint import Checkpoint
 from engines.errors import BuildError
 
-Text = str | Sequence[int]
-"""Plain or rendered text (literals of special tokens count as the tokens), or token ids."""
 
-Windows = list[NDArray[np.int64]]
+@dataclass(frozen=True, eq=False)
+class Window:
+    """ids int64 [T]; counted bool [T]: the tokens whose prediction the report is about."""
+
+    ids: NDArray[np.int64]
+    counted: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+Text = str | Sequence[int] | tuple[Sequence[int], Sequence[bool]]
+"""Plain or rendered text (literals of special tokens count as the tokens), token ids, or ids and which of
+them the model is meant to predict (a chat model: its own turns, not the user's)."""
+
+Windows = list[Window]
 
 TOKENS = 16384
-_LENGTH = 512
+_LENGTH = 1024
 _SHORTEST = 2
 
 
 def windows(source: Checkpoint, texts: Sequence[Text], budget: int = TOKENS) -> Windows:
-    """Pieces of the texts of up to 512 tokens, `budget` tokens in all, evenly from all texts.
+    """Pieces of the texts of up to 1024 tokens, `budget` tokens in all, evenly from all texts.
 
     Raises BuildError for text without a tokenizer.json beside the weights, or ids beyond the vocabulary.
     """
@@ -29,15 +43,14 @@ def windows(source: Checkpoint, texts: Sequence[Text], budget: int = TOKENS) -> 
     length = min(_LENGTH, source.config.context)
     pieces: Windows = []
     for text in texts:
-        ids = (
-            tokenizer.encode(text, add_special_tokens=False).ids
-            if isinstance(text, str) and tokenizer
-            else text
-        )
-        array = np.array(ids, np.int64)
-        if array.size and (array.min() < 0 or array.max() >= source.config.vocab_size):
-            raise BuildError(f"token id {array.max()} is beyond the vocabulary of {source.config.vocab_size}")
-        pieces += [p for b in range(0, len(array), length) if len(p := array[b : b + length]) >= _SHORTEST]
+        ids, counted = _tokens(text, tokenizer)
+        if ids.size and (ids.min() < 0 or ids.max() >= source.config.vocab_size):
+            wrong = ids.max() if ids.max() >= source.config.vocab_size else ids.min()
+            raise BuildError(f"token id {wrong} is beyond the vocabulary of {source.config.vocab_size}")
+        cuts = (slice(begin, begin + length) for begin in range(0, len(ids), length))
+        pieces += [Window(ids[cut], counted[cut]) for cut in cuts if len(ids[cut]) >= _SHORTEST]
+    if texts and not any(piece.counted[1:].any() for piece in pieces):
+        raise BuildError("the calibration or held-out text has no token that another one precedes; give more")
     return sample(pieces, budget)
 
 
@@ -45,6 +58,17 @@ def sample(pieces: Windows, budget: int) -> Windows:
     """Windows evenly spread over all of them, some `budget` tokens; at least one if there is one."""
     step = max(sum(map(len, pieces)) / budget, 1.0)
     return [pieces[int(i * step)] for i in range(int(len(pieces) / step))] or pieces[:1]
+
+
+def _tokens(
+    text: Text, tokenizer: tokenizers.Tokenizer | None
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    if isinstance(text, tuple):
+        return np.array(text[0], np.int64), np.array(text[1], np.bool_)
+    if isinstance(text, str):
+        assert tokenizer is not None
+        text = tokenizer.encode(text, add_special_tokens=False).ids
+    return np.array(text, np.int64), np.ones(len(text), np.bool_)
 
 
 def _tokenizer(folder: Path) -> tokenizers.Tokenizer:

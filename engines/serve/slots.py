@@ -108,11 +108,11 @@ class SlotTable:
         self.tokens[slot, start : start + len(tokens)] = tokens
         self.valid[slot] = start + len(tokens)
 
-    def extend_each(self, tokens: Tokens) -> None:
-        """One token was computed at the end of each of the first len(tokens) slots."""
-        rows = len(tokens)
-        self.tokens[np.arange(rows), self.valid[:rows]] = tokens
-        self.valid[:rows] += 1
+    def extend_each(self, slots: Sequence[int], tokens: Sequence[int] | Tokens) -> None:
+        """One token was computed at the end of each of `slots`."""
+        at = np.asarray(slots, np.intp)
+        self.tokens[at, self.valid[at]] = tokens
+        self.valid[at] += 1
 
     def truncate(self, slot: int, length: int) -> None:
         """What `slot` holds beyond `length` tokens is not wanted any more."""

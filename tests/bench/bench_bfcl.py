@@ -22,6 +22,7 @@ from engines.serve.engine import Engine
 from schemas.request import Request
 from tests.bench.random_model import Shape, write_checkpoint, write_tokenizer
 from tests.bfcl import EXCERPT, cases, problem
+from tests.single import single
 
 SHAPE = Shape(64, 2, 2, 1, 32, 128, 1536, context=4096)
 TEMPLATE = CHECKPOINT.parent / "chat_template.jinja"
@@ -39,7 +40,7 @@ def random_engine(folder: Path) -> Path:
 async def run(folder: Path, requests: list[dict], max_tokens: int, temperature: float, verbose: bool) -> None:
     engine = Engine.load(folder, slots=16)
     engine.start()
-    agent = Agent(engine, engine.tokenizer, Registry(), model="bench", max_tokens=max_tokens)
+    agent = Agent(single(engine), Registry(), max_tokens=max_tokens)
     sampling = {"temperature": temperature, "seed": 1}
     began = time.perf_counter()
     try:

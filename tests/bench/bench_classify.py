@@ -21,6 +21,7 @@ from engines.serve.engine import Engine
 from engines.serve.masks import GrammarState
 from schemas.request import Request
 from tests.bench.bench_bfcl import random_engine
+from tests.single import single
 
 LABELS = ["refund", "order status", "complaint", "greeting", "technical problem", "account", "payment"]
 TEXTS = (
@@ -67,7 +68,7 @@ async def run(agent: Agent, requests: list[Request]) -> None:
 def bench(folder: Path, count: int) -> None:
     engine = Engine.load(folder, slots=AT_ONCE, capacity=512)
     engine.start()
-    agent = Agent(engine, engine.tokenizer, Registry(), model="bench")
+    agent = Agent(single(engine), Registry())
     chance = random.Random(1)
     texts = [chance.choice(TEXTS).format(chance.randint(1000, 9999)) for _ in range(count)]
     base = None

@@ -161,6 +161,15 @@ async def test_deltas_are_numbered_and_make_up_the_answer(daemon, kafka):
     assert "".join(delta.content or "" for delta in deltas) == reply.message.content != ""
 
 
+async def test_a_conversation_is_remembered_by_its_key(daemon, kafka):
+    wanted = {"tools": [], "memory": True}
+    _, first = await ask(kafka, {"query": "hello", **wanted}, key="remembered")
+    _, second = await ask(kafka, {"query": "hello", **wanted}, key="remembered")
+    _, other = await ask(kafka, {"query": "hello", **wanted}, {"tenant": "else"}, key="remembered")
+    assert [first.status, second.status, other.status] == ["ok"] * 3
+    assert other.usage.prompt_tokens == first.usage.prompt_tokens < second.usage.prompt_tokens
+
+
 async def test_metrics_are_published(daemon, kafka):
     consumer = AIOKafkaConsumer(
         kafka.metrics_topic, bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest"

@@ -20,6 +20,7 @@ _TYPES: dict[str, int] = {
     "float32": TensorProto.FLOAT,
     "bfloat16": TensorProto.BFLOAT16,
     "float16": TensorProto.FLOAT16,
+    "float8": TensorProto.FLOAT8E4M3FN,
     "int4": TensorProto.INT4,
     "int8": TensorProto.INT8,
     "uint8": TensorProto.UINT8,
@@ -129,4 +130,6 @@ class GraphBuilder:
 
 
 def _numpy(dtype: str) -> np.dtype[Any]:
-    return np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
+    special = {"bfloat16": ml_dtypes.bfloat16, "float8": ml_dtypes.float8_e4m3fn}
+    found: np.dtype[Any] = np.dtype(special.get(dtype, dtype))
+    return found

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from engines.build.graph.builder import GraphBuilder
 from engines.build.parameters import Linear, Mixture, Parameters
+from engines.build.quantize import Codes, Format
 from engines.build.recipe import Recipe
 from engines.build.weights import Matrix, Source, Vector
 
@@ -34,6 +35,26 @@ class Dialect(ABC):
     def cast(self, values: NDArray[np.float32]) -> NDArray[np.generic]:
         """Into the dtype of activations."""
         return values
+
+    def float8_product(self, x: str, matrix: Matrix, form: Format) -> str:
+        """x Wᵀ of numbers in E4M3: the weight with a scale per output, the input with one in all."""
+        b, solution = self.builder, self.recipe.solution
+        assert solution is not None
+        scale = b.constant(solution.input_scale(matrix, form), self.dtype)
+        rounded = b.node("QuantizeLinear", x, scale, b.constant(0, "float8"))
+        codes, scales = self.columns(matrix, form)
+        weight = b.weight(f"{matrix.name}.codes", "float8", codes.shape, [codes])
+        row_scales = b.weight(f"{matrix.name}.scales", self.dtype, scales.shape[1:], [self.cast(scales)])
+        weight = b.node("DequantizeLinear", weight, row_scales, axis=1)
+        return b.node("MatMul", b.node("DequantizeLinear", rounded, scale), weight)
+
+    def columns(self, matrix: Matrix, form: Format) -> tuple[Codes, NDArray[np.float32]]:
+        """Codes [K, N] and scales [K / block, N]."""
+        pieces = list(self.recipe.quantized(matrix, self.source, form))
+        codes, scales = (
+            np.concatenate(parts) for parts in zip(*((p.codes, p.scales) for p in pieces), strict=True)
+        )
+        return codes.T, scales.T
 
     @abstractmethod
     def begin(self) -> None:

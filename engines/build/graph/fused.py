@@ -11,7 +11,7 @@ from engines.build.graph.dialect import Dialect
 from engines.build.graph.fused_experts import INT8_ACTIVATIONS, mix
 from engines.build.heads import rotary_tables
 from engines.build.parameters import Linear, Mixture
-from engines.build.quantize import Format, pack
+from engines.build.quantize import BLOCKS, Format, block_for, pack
 from engines.build.recipe import Role
 from engines.build.weights import Matrix, Vector
 
@@ -40,7 +40,7 @@ class Fused(Dialect):
             return self.builder.node("Gather", self._plain(matrix), input_ids, axis=0)
         rows, columns = matrix.shape
         table, scales = self._blocks(matrix, form, (rows, columns * form.bits // 8))
-        attrs = {"bits": form.bits, "block_size": form.block, "gather_axis": 0, "quantize_axis": 1}
+        attrs = {"bits": form.bits, "block_size": _block(form), "gather_axis": 0, "quantize_axis": 1}
         return self.builder.node("GatherBlockQuantized", table, input_ids, scales, domain=MICROSOFT, **attrs)
 
     def head(self, hidden: str) -> str:
@@ -101,19 +101,22 @@ class Fused(Dialect):
     def _linear(self, x: str, linear: Linear, role: Role) -> str:
         b, matrix = self.builder, linear.weight
         form = self.recipe.format(matrix, role)
-        if form:
+        if form and not form.floating:
             blocks = self._blocks(matrix, form, _blocked(matrix, form))
             return self._matmul_blocks(x, matrix, form, blocks, linear.bias)
-        rows, columns = matrix.shape
-        weight = b.weight(matrix.name, "float32", (columns, rows), [self.read(matrix).T])
-        product = b.node("MatMul", x, weight)
+        if form:
+            product = self.float8_product(x, matrix, form)
+        else:
+            rows, columns = matrix.shape
+            weight = b.weight(matrix.name, "float32", (columns, rows), [self.read(matrix).T])
+            product = b.node("MatMul", x, weight)
         return b.node("Add", product, self.vector(linear.bias)) if linear.bias else product
 
     def _matmul_blocks(
         self, x: str, matrix: Matrix, form: Format, weight: list[str], bias: Vector | None = None
     ) -> str:
         rows, columns = matrix.shape
-        attrs = {"K": columns, "N": rows, "bits": form.bits, "block_size": form.block}
+        attrs = {"K": columns, "N": rows, "bits": form.bits, "block_size": _block(form)}
         attrs["accuracy_level"] = INT8_ACTIVATIONS
         inputs = [x, *weight, *(["", "", self.vector(bias)] if bias else [])]
         return self.builder.node("MatMulNBits", *inputs, domain=MICROSOFT, **attrs)
@@ -122,20 +125,31 @@ class Fused(Dialect):
         return self.builder.weight(matrix.name, "float32", matrix.shape, matrix.chunks(self.source))
 
     def _blocks(self, matrix: Matrix, form: Format, shape: tuple[int, ...]) -> list[str]:
-        """Codes with zero point 2^(bits-1) as uint8 of `shape`, and scales float32 [N, K / block]."""
+        """Codes with zero point 2^(bits-1) as uint8 of `shape`, and scales float32 [N, K / block].
+
+        The operators know no blocks beyond 128: the scale of a whole row is repeated.
+        """
         scales: list[NDArray[np.float32]] = []
+        block = _block(form)
 
         def codes() -> Iterator[NDArray[np.uint8]]:
             for piece in self.recipe.quantized(matrix, self.source, form):
-                scales.append(piece.scales)
-                yield pack(piece.codes, form.bits, signed=False)
+                scales.append(np.repeat(piece.scales, form.block // block, axis=1))
+                yield pack(piece.codes, form, signed=False)
 
         data = self.builder.weight(f"{matrix.name}.blocks", "uint8", shape, codes())
-        size = (matrix.shape[0], matrix.shape[1] // form.block)
+        size = (matrix.shape[0], matrix.shape[1] // block)
         return [data, self.builder.weight(f"{matrix.name}.scales", "float32", size, [np.concatenate(scales)])]
 
 
 def _blocked(matrix: Matrix, form: Format) -> tuple[int, int, int]:
     """Shape of MatMulNBits' codes: [N, K / block, bytes per block]."""
     rows, columns = matrix.shape
-    return rows, columns // form.block, form.block * form.bits // 8
+    return rows, columns // _block(form), _block(form) * form.bits // 8
+
+
+def _block(form: Format) -> int:
+    """Of the operators, a divisor of the format's."""
+    block = block_for(form.block, max(BLOCKS))
+    assert block is not None
+    return block

@@ -65,7 +65,7 @@ def _packed(d: Dialect, matrices: list[Matrix], form: Format, *, gated: bool) ->
             code = np.concatenate([piece.codes for piece in pieces])
             scale = np.concatenate([piece.scales for piece in pieces])
             scales.append(_interleaved(scale) if gated else scale)
-            yield pack(_interleaved(code) if gated else code, form.bits, signed=False)
+            yield pack(_interleaved(code) if gated else code, form, signed=False)
 
     name = f"{matrices[0].name}.experts"
     shape = (len(matrices), rows, columns * form.bits // 8)

@@ -10,7 +10,7 @@ from engines.build.graph.attention import split_heads
 from engines.build.graph.dialect import Dialect
 from engines.build.heads import rotary_tables
 from engines.build.parameters import Linear, Mixture
-from engines.build.quantize import Format, pack
+from engines.build.quantize import Codes, Format, pack
 from engines.build.recipe import Role
 from engines.build.weights import Matrix, Vector
 
@@ -64,7 +64,11 @@ class Standard(Dialect):
         return logits if self.dtype == "float32" else b.node("Cast", logits, to=1)
 
     def linear(self, x: str, linear: Linear) -> str:
-        product = self.builder.node("MatMul", x, self._columns(linear.weight, "linear"))
+        form = self.recipe.format(linear.weight, "linear")
+        if form and form.floating:
+            product = self.float8_product(x, linear.weight, form)
+        else:
+            product = self.builder.node("MatMul", x, self._columns(linear.weight, "linear"))
         return self.builder.node("Add", product, self.vector(linear.bias)) if linear.bias else product
 
     def norm(self, x: str, weight: Vector, epsilon: float) -> str:
@@ -136,7 +140,7 @@ class Standard(Dialect):
         form = self.recipe.format(matrix, role)
         if form is None:
             return self._float(f"{matrix.name}.transposed", [self.read(matrix).T])
-        codes, scales = self._blocks(matrix, form)
+        codes, scales = self.columns(matrix, form)
         return self._dequantized(matrix.name, codes, scales, form)
 
     def _experts(self, matrices: list[Matrix], form: Format | None) -> str:
@@ -146,22 +150,17 @@ class Standard(Dialect):
         if form is None:
             chunks = (self.cast(self.read(matrix).T)[None] for matrix in matrices)
             return self.builder.weight(name, self.dtype, (len(matrices), columns, rows), chunks)
-        pieces = [self._blocks(matrix, form) for matrix in matrices]
+        pieces = [self.columns(matrix, form) for matrix in matrices]
         codes, scales = (np.stack(part) for part in zip(*pieces, strict=True))
         return self._dequantized(name, codes, scales, form)
 
-    def _blocks(self, matrix: Matrix, form: Format) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """Codes [K, N] and scales [K / block, N]."""
-        pieces = list(self.recipe.quantized(matrix, self.source, form))
-        codes = np.concatenate([piece.codes for piece in pieces])
-        return codes.T, np.concatenate([piece.scales for piece in pieces]).T
-
-    def _dequantized(
-        self, name: str, codes: NDArray[np.int8], scales: NDArray[np.float32], form: Format
-    ) -> str:
+    def _dequantized(self, name: str, codes: Codes, scales: NDArray[np.float32], form: Format) -> str:
         b = self.builder
-        packed = pack(np.ascontiguousarray(codes).reshape(-1), form.bits, signed=True)
+        packed = pack(np.ascontiguousarray(codes).reshape(-1), form, signed=True)
         weight = b.weight(f"{name}.codes", f"int{form.bits}", codes.shape, [packed])
+        if scales.ndim == 2 and len(scales) == 1:
+            scale = b.weight(f"{name}.scales", self.dtype, scales.shape[1:], [self.cast(scales)])
+            return b.node("DequantizeLinear", weight, scale, axis=1)
         scale = b.weight(f"{name}.scales", self.dtype, scales.shape, [self.cast(scales)])
         return b.node("DequantizeLinear", weight, scale, axis=-2, block_size=form.block)
 

@@ -104,9 +104,9 @@ class Context:
         for name, kind in engine.inputs.items():
             binding.bind_input(name, "cpu", 0, kind, shapes[name], addresses[name])
         rows = shapes["input_ids"][0]
+        widths = {value.name: value.shape[-1] for value in engine.session.get_outputs()}
         for name, kind in engine.outputs.items():
             past = name.replace("present_", "past_")
-            width = engine.session.get_outputs()[0].shape[-1]
-            shape = shapes.get(past, (rows, 1, width))
+            shape = shapes.get(past, (rows, 1, widths[name]))
             binding.bind_output(name, "cpu", 0, kind, shape, addresses[name])
         engine.session.run_with_iobinding(binding)

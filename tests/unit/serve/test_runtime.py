@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.build.safetensors import SafeTensors
 from engines.serve.kernels.table import choice_table
 from engines.serve.prompt import Sampling
 from engines.serve.runtime.ort import groups
 from engines.serve.sampler import draw
+from tests.unit.conftest import GOLDEN
 
 CASES = ("glm", "glm-edge-tied")
 RUNTIMES = {
@@ -122,6 +124,26 @@ def test_a_row_leaves_every_other_slot_alone(open_runtime, case):
     logits = runtime.decode(ids([p[-1] for p in prompts[:3]]), ids([len(p) - 1 for p in prompts[:3]]))
     for row, expected, prompt in zip(logits, golden["logits"], prompts, strict=False):
         np.testing.assert_allclose(row, expected[len(prompt) - 1], atol=1e-3)
+
+
+def test_hidden_states_belong_to_the_slots_last_tokens(open_runtime, case):
+    """The head makes the slot's logits of them, after a prefill of many, a chunk and a decode step."""
+    name, golden = case
+    runtime, prompts = open_runtime(name), golden["prompts"]
+    tensors = SafeTensors(GOLDEN / name)
+    head = tensors.read("lm_head.weight" if "lm_head.weight" in tensors else "model.embed_tokens.weight")
+    assert runtime.hidden_size == head.shape[1]
+
+    def check(logits, slots):
+        hidden = runtime.hidden(slots)
+        assert hidden.shape == (len(slots), runtime.hidden_size) and hidden.dtype == np.float32
+        np.testing.assert_allclose(hidden @ head.T, logits, atol=1e-4)
+
+    check(runtime.prefill(range(2, 6), [ids(p) for p in prompts], np.zeros(4, np.int64)), range(2, 6))
+    check(runtime.prefill(range(3, 4), [ids(prompts[0])], ids([len(prompts[1])])), range(3, 4))
+    check(runtime.logits(range(2, 6)), range(2, 6))
+    runtime.prefill(range(3), [ids(p[:-1]) for p in prompts[:3]], np.zeros(3, np.int64))
+    check(runtime.decode(ids([p[-1] for p in prompts[:3]]), ids([len(p) - 1 for p in prompts[:3]])), range(3))
 
 
 def test_a_slot_can_be_filled_to_its_capacity(open_runtime, case):

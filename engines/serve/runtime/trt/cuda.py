@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from engines.errors import DeviceNotFound, GpuFailed
-from engines.serve.kernels.nvrtc import compile_kernels
-from engines.serve.kernels.sources import KERNELS, source
+from engines.errors import DeviceNotFound, GpuFailed, KernelError
+from engines.serve.kernels.sources import KERNELS, ptx
 from engines.serve.runtime.trt import driver
 from engines.serve.runtime.trt.choice import choose_device
 from engines.serve.runtime.trt.device import Event, Host
@@ -33,9 +32,11 @@ class CudaDevice:
     """See Device. Opened with its own context, bound to the calling thread."""
 
     def __init__(self, wanted: str | int | None = None) -> None:
-        """wanted: index or UUID, None for the first. Raises DeviceNotFound, KernelError."""
+        """wanted: index or UUID, None for the first. Raises DeviceNotFound, KernelError, GpuFailed."""
         self._cuda = _pycuda()
         self.name = "the GPU"
+        self._kernels: dict[str, Any] = {}
+        self._kept: list[Any] = []
         with self._faults():
             self._cuda.init()
             uuids = [driver.device_uuid(i) for i in range(self._cuda.Device.count())]
@@ -46,11 +47,25 @@ class CudaDevice:
             self.capability = "{}.{}".format(*device.compute_capability())
             self._context = device.make_context(self._cuda.ctx_flags.SCHED_BLOCKING_SYNC)
             _thread.device = self
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        with self._faults():
             self._stream = self._cuda.Stream()
             self.stream = int(self._stream.handle)
-            module = self._cuda.module_from_buffer(compile_kernels(source(), self.capability))
-            self._kernels = {name: module.get_function(name) for name in KERNELS}
-        self._kept: list[Any] = [module]
+        try:
+            module = self._cuda.module_from_buffer(ptx())
+            self._kept.append(module)
+            self._kernels |= {name: module.get_function(name) for name in KERNELS}
+        except self._cuda.Error as error:
+            reason = " ".join(str(error).split())
+            raise KernelError(
+                f"{self.name} refuses the kernels, which need a driver of CUDA 13 or newer: {reason}"
+            ) from error
 
     def bind(self) -> None:
         if _bound() is self:

@@ -65,7 +65,9 @@ class Device(Protocol):
         """Record what `work` enqueues, without running it; the result runs it again."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give everything back. Only while it answers: this waits for what runs."""
+        ...
 
 
 def launch(device: Device, kernel: str, grid: tuple[int, int, int], threads: int, *arguments: Any) -> None:

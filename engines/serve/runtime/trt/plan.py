@@ -60,6 +60,10 @@ class LoadedPlan:
             if self.engine.get_tensor_mode(name) == is_input and not name.startswith("past_")
         ]
 
+    def has(self, name: str) -> bool:
+        """Whether the graph has an input or output of that name."""
+        return name in (self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors))
+
     def workspace(self) -> int:
         """Bytes that one step needs at most, whatever its profile. Steps do not overlap, so they share it."""
         sizes = [
