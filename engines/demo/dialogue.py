@@ -126,9 +126,9 @@ class Author:
         elif chance < 0.55 * self.noise:
             body = body.lower()  # slot names are lower case already
         words = [match for match in _WORD.finditer(body) if len(match[0]) > 3 or not match[0].isascii()]
-        if words and len(body) > 2 and rng.random() < 0.1 * self.noise:
+        if words and rng.random() < 0.1 * self.noise:
             at = rng.randrange(*rng.choice(words).span())
-            body = body[:at] + rng.choice(("", body[at] * 2)) + body[at + 1 :]
+            body = body[:at] + rng.choice(("", body[at] * 2)) + body[at + 1 :] or body
         return body
 
     def _quoted(self, body: str, slot: str, value: str) -> str:

@@ -43,7 +43,7 @@ class Plan:
         return Stage(shown, others=0.1 if shown else 0.0, several=0.1 if shown else 0.0, answered=0.4)
 
 
-# The weights that ship stopped at step 1600 and went on from there with seed 2 and new moments of the optimizers.
+# The run that made the shipped weights broke off at step 1600 and went on from there with seed 2.
 PLAN = Plan(show=1150, fall=1300, end=1840)
 
 
