@@ -18,7 +18,7 @@ from tests.faults.proxy import Trap
 from tests.faults.traffic import Traffic, Value, asked_of, conversations, read_all, told_of
 
 SESSION_SECONDS = 2.0
-# Longer than session timeout, daemon start and a queue of 64 tool calls on a machine that has no time for them.
+# Longer than session timeout, daemon start and a queue of 64 tool calls on a machine without time for them.
 ANSWER_SECONDS = 180.0
 TOOLS = Path(__file__).with_name("desk.py")
 CLOCK = Path(__file__).with_name("clock")
