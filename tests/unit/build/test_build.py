@@ -135,14 +135,14 @@ def test_the_manifest_names_both_sides(tmp_path):
     with pytest.raises(EngineFolderError, match=f"SHA-256 .*{manifest.files['graph.onnx'].sha256}"):
         Manifest.load(out)
     graph.unlink()
-    with pytest.raises(EngineFolderError, match="graph.onnx is missing"):
+    with pytest.raises(EngineFolderError, match=r"graph\.onnx is missing"):
         Manifest.load(out)
     text = (out / "manifest.json").read_text()
     (out / "manifest.json").write_text(text.replace('"format": 1', '"format": 9'))
     with pytest.raises(EngineFolderError, match="format 9, this version reads 1"):
         Manifest.load(out, verify=False)
     (out / "manifest.json").write_text(text.replace('"layers": 3', '"layers": "many"'))
-    with pytest.raises(EngineFolderError, match="sizes.layers"):
+    with pytest.raises(EngineFolderError, match=r"sizes\.layers"):
         Manifest.load(out, verify=False)
 
 

@@ -65,7 +65,10 @@ def test_yarn_magnitude_of_latent_attention():
 
 def test_llama3_blends_between_its_two_wavelengths():
     scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-    found, base = rope(share=1.0, rope_scaling={**scaling, "original_max_position_embeddings": 1024}), plain(64)
+    found, base = (
+        rope(share=1.0, rope_scaling={**scaling, "original_max_position_embeddings": 1024}),
+        plain(64),
+    )
     turns, ratio = 1024 * base / (2 * math.pi), frequencies(found) / base
     np.testing.assert_allclose(ratio[turns > 4], 1, rtol=1e-5)
     np.testing.assert_allclose(ratio[turns < 1], 1 / 8, rtol=1e-5)
