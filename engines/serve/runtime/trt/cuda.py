@@ -39,8 +39,11 @@ class CudaDevice:
         self._kernels: dict[str, Any] = {}
         self._kept: list[Any] = []
         self._stream: Any = None
-        with self._faults():
+        try:
             self._cuda.init()
+        except self._cuda.Error as error:
+            raise DeviceNotFound(f"no CUDA device can be used ({error}); see nvidia-smi") from error
+        with self._faults():
             uuids = [driver.device_uuid(i) for i in range(self._cuda.Device.count())]
             index = choose_device(wanted, uuids)
             device = self._cuda.Device(index)

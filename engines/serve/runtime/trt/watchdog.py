@@ -4,8 +4,9 @@ import ctypes
 import time
 from collections.abc import Callable
 
-from engines.errors import GpuFailed, StepHung
+from engines.errors import StepHung
 from engines.serve.runtime.trt.device import Device
+from schemas.errors import AutoGLMError
 
 _POLL = 20e-6  # seconds
 _LAST = 5.0  # seconds that the last steps may take when everything is given back
@@ -35,7 +36,7 @@ def answers(device: Device, limit: float = _LAST) -> bool:
     try:
         device.bind()
         wait_until(device.record().query, min(limit, _LAST))
-    except GpuFailed:
+    except AutoGLMError:
         return False
     return True
 
