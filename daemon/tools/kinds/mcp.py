@@ -61,13 +61,15 @@ class McpDeclaration(Common):
         for listed in offered:
             if any(fnmatchcase(listed.name, pattern) for pattern in self.include):
                 try:
-                    tools.append(self._tool(f"{name}_" if self.prefix is None else self.prefix, listed,
-                                            origin, server))  # fmt: skip
+                    prefix = f"{name}_" if self.prefix is None else self.prefix
+                    tools.append(self._tool(prefix, listed, origin, server, credentials))
                 except ToolDeclarationError as error:
                     problems.append(str(error))
         return Opened(tuple(tools), server.stop, tuple(problems), lambda: server.changed)
 
-    def _tool(self, prefix: str, listed: McpTool, origin: str, server: McpServer) -> Tool:
+    def _tool(
+        self, prefix: str, listed: McpTool, origin: str, server: McpServer, credentials: Credentials
+    ) -> Tool:
         hints = listed.annotations
         # A server that says both is believed the worse of the two.
         reads = bool(hints and hints.read_only_hint and not hints.destructive_hint)
@@ -81,7 +83,7 @@ class McpDeclaration(Common):
             try:
                 return await server.call(listed.name, values, self.seconds(context))
             except ValueError as error:
-                raise ToolError(str(error)) from None
+                raise ToolError(credentials.hide(str(error))) from None
 
         return Tool(
             name=prefix + listed.name,

@@ -154,6 +154,20 @@ async def test_a_refused_schema_is_named(ask):
     assert "bad_one" in reply.error.message and "zip" in reply.error.message
 
 
+async def test_tools_whose_members_are_none_are_told_by_name(ask):
+    reply = await ask(says("\nHello<|user|>"), tools=[function("odd", {"type": "object", "properties": [1]})])
+    assert (reply.status, reply.error.code) == ("rejected", "invalid_request")
+    assert "tools: odd: `properties`" in reply.error.message
+
+
+@pytest.mark.parametrize("wanted", [{"regex": "[^\\s\\S]"}, {"choice": ["<|user|>"]}])
+async def test_a_format_that_nothing_fits_is_told_in_few_words(ask, wanted):
+    (kind,) = wanted
+    reply = await ask(says("\nHello<|user|>"), response_format={"type": kind, **wanted})
+    assert (reply.status, reply.error.code) == ("rejected", "invalid_request")
+    assert reply.error.message.endswith("loosen or simplify it") and "<state>" not in reply.error.message
+
+
 async def test_answers_in_a_format(ask):
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     wanted = {"type": "json_schema", "json_schema": {"schema": schema}}

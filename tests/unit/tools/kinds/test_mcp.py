@@ -76,7 +76,7 @@ async def test_tools_over_stdio(connect):
 
     # It dies; what is asked of it next is asked of a new one.
     gone = await run(opened, "desk_leave")
-    assert gone.outcome == "error" and not opened.tools[0].retries
+    assert gone.outcome == "unknown" and not opened.tools[0].retries
     again = await run(opened, "desk_look_up", {"key": "a"})
     assert again.outcome == "ok" and again.result["pid"] != found["pid"] and opened.changed()
 
