@@ -38,8 +38,8 @@ lint: .venv/ready ## format, lint, types
 bench: setup ## the figures of the README, measured here
 	@$(BIN)/python -m tests.bench
 
-chaos: setup ## many rounds of every fault, N=10 of each, and a table; SEED= and ONLY="kill" choose
-	@$(BIN)/python -m tests.faults --rounds $(or $(N),10) $(if $(SEED),--seed $(SEED)) --only "$(ONLY)"
+chaos: setup ## many rounds of every fault, N=10 of each, and a table; SEED=, LOAD= and ONLY="kill" choose
+	@$(BIN)/python -m tests.faults --rounds $(or $(N),10) --load $(or $(LOAD),4) $(if $(SEED),--seed $(SEED)) --only "$(ONLY)"
 
 gpu-check: setup ## on a GPU host: the tests that need one, and what they measure there (ten minutes and more)
 	@$(BIN)/python -m pytest tests/gpu --timeout 1800

@@ -27,9 +27,9 @@ Progress = Callable[[str, int, int], None]
 PLAN_FILE = "model.plan"
 HELD_OUT = 8192
 """Tokens the report is made on, at most."""
-ENDS = 2048
+ENDS = 8192
 """Tokens embedding and head are judged on, at most."""
-ENDS_TOLERANCE = 1.25
+ENDS_TOLERANCE = 1.1
 """How much more divergence 4 bits in embedding and head may cost than 8."""
 
 

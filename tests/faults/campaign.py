@@ -20,13 +20,15 @@ from tests.faults.world import World
 class Outcome:
     """What a run came to. `played`: scenario/seed/number of every round, the seed of its random choices.
 
-    `aborted`: replies that were written and never committed, so a fault struck a transaction. `in_flight`:
-    requests without reply at each kill and freeze. `recoveries`: seconds from the start of a replacement to
-    its first reply. `folder`: the daemons' logs and the tools' notes.
+    `requests`: records asked in the rounds; the history has those of the warm-up, too. `aborted`: replies
+    that were written and never committed, so a fault struck a transaction. `in_flight`: requests without
+    reply at each kill and freeze. `recoveries`: seconds from the start of a replacement to its first reply.
+    `folder`: the daemons' logs and the tools' notes.
     """
 
     scenario: str
     played: list[str]
+    requests: int
     history: History
     violations: list[Violation]
     aborted: int
@@ -91,6 +93,7 @@ async def play(
         return Outcome(
             " + ".join(scenario.name for scenario in scenarios),
             played,
+            len(history.asked) - world.warm_up,
             history,
             check(history),
             await world.aborted(),

@@ -59,12 +59,13 @@ class World:
     ) -> None:
         """`name` begins the names of its topics and is its group. `load`: see `ask`."""
         self.cluster, self.folder, self.name = cluster, folder, name
-        self._setting, self._load = setting, load
+        self._setting, self.load = setting, load
         self.traffic = Traffic(cluster.direct, name, setting.partitions)
         self.daemons: list[DaemonProcess] = []
         self._spawned: list[DaemonProcess] = []
         self.recoveries: list[float] = []
         self.poisoned: list[str] = []
+        self.warm_up = 0  # requests before the first round
         self.in_flight: list[int] = []  # requests without an answer at the moment of each fault
         self._deaths: list[str] = []
         self._count = 0
@@ -111,6 +112,7 @@ class World:
         keys = [f"warm up {number}" for number in range(8 * self.traffic.partitions)]
         await self.traffic.send([{"query": "go", "tools": [], "max_tokens": 1}] * len(keys), list(keys))
         await self.answered()
+        self.warm_up = len(keys)
 
     async def ask(
         self, count: int, keys: int, make: Callable[[], Value], within: float | None = None
@@ -118,8 +120,8 @@ class World:
         """So many requests in so many conversations, some in none; the load multiplies both. `within`: see
         Traffic.send.
         """
-        values: list[Value | bytes | None] = [make() for _ in range(count * self._load)]
-        await self.traffic.send(values, conversations(keys * self._load), within)
+        values: list[Value | bytes | None] = [make() for _ in range(count * self.load)]
+        await self.traffic.send(values, conversations(keys * self.load), within)
 
     def set_trap(self, trap: Trap) -> Trap:
         """For this world's daemons only."""
@@ -142,6 +144,9 @@ class World:
         try:
             return await self._start_daemon()
         except DaemonDied:
+            tried = self._spawned[-1]
+            if tried.process.returncode != -signal.SIGKILL:  # that is what ends one that was too slow
+                self._deaths.append(f"{tried.log}: ended by itself before it was ready")
             return await self._start_daemon()
 
     async def _start_daemon(self) -> DaemonProcess:

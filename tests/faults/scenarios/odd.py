@@ -124,15 +124,17 @@ async def poison(world: World, rng: random.Random) -> None:
         json.dumps({"query": "z" * 900_000}).encode(),
         json.dumps({"query": "\ud800"}).encode(),
     ]
-    values: list[Value | bytes | None] = [*rng.sample(bad, 8), *[any_request(rng) for _ in range(12)]]
+    good = [any_request(rng) for _ in range(12 * world.load)]
+    values: list[Value | bytes | None] = [*rng.sample(bad, 8), *good]
     rng.shuffle(values)
-    names = await world.traffic.send(values, conversations(5))
+    keys = conversations(5 * world.load)
+    names = await world.traffic.send(values, keys)
     world.poisoned += [name for name, value in zip(names, values, strict=True) if not isinstance(value, dict)]
-    for _ in range(4):
+    for _ in range(4 * world.load):
         index = rng.randrange(len(values))
         value = values[index]
         if isinstance(value, dict):
-            await world.traffic.send_again(names[index], f"conversation {index % 6}", value)
+            await world.traffic.send_again(names[index], keys[index % len(keys)], value)
     await asyncio.sleep(rng.uniform(0.0, 0.2))
     await world.replace(world.daemons[0])
 

@@ -70,18 +70,18 @@ class TrtRuntime:
         device: str | int | None = None,
         share: float | None = None,
         limit: float = 30.0,
-        cache: Path | None = None,
     ) -> Self:
         """Load the engine folder's plan on a GPU of this machine.
 
         rows: that run at once, None for as many slots as fit. device: index or UUID. share: of its memory
-        that the engine may take. limit: seconds a step may take. cache: file for what TensorRT-RTX compiles
-        here. It is this thread's until `leave`.
+        that the engine may take. limit: seconds a step may take. It is this thread's until `leave`.
         Raises EngineFolderError, EngineTooLarge, DeviceNotFound, KernelError, GpuFailed.
         """
         assert manifest.plan is not None
         trt = load_tensorrt(manifest.plan.flavour)
         gpu = CudaDevice(device)
+        # What TensorRT-RTX compiles for this kind of GPU at the first start.
+        cache = folder / f"compiled-{gpu.capability}.cache"
         try:
             runtime = cls.on(gpu, trt, folder, manifest, rows=rows, share=share, limit=limit, cache=cache)
         except BaseException:
