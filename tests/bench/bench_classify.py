@@ -2,7 +2,7 @@
 
 Constrained chat is one prefill of a text's tokens too: what follows the first token of a label is forced,
 the end included, and nothing is computed for it. So the model's work is the same, and `classify` gains only
-what a generation costs beside it; what `chat` lacks is the probabilities. Without forced tokens it decodes the
+what a generation costs beside it, and the probabilities. Without forced tokens `chat` decodes the
 label token by token. The tokens that the graph computes are printed.
 
 CPU is this process's, of model and daemon together; it tells more than the wall clock on a busy machine.
