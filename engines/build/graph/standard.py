@@ -108,7 +108,7 @@ class Standard(Dialect):
         """Every expert answers every token in one batched product; the unchosen count nothing.
 
         Of the forms TensorRT-RTX 1.7.1 was asked to compile (bfloat16, int4), this one reads the weights of
-        all E experts in a step, however many rows it has, and computes E / k times what k experts need. Others:
+        all E experts in a step, however many rows it has, and computes E / k times what k experts need.
 
         - Gathering the k chosen experts of N rows. Quantized constants may feed nothing but DequantizeLinear,
           so it needs a second copy of them as int32 words, unpacked by Div and Mod into bfloat16 in memory:
