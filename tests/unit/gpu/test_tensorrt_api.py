@@ -48,7 +48,12 @@ RTX_ONLY = {
     "CudaGraphStrategy": ["WHOLE_GRAPH_CAPTURE", "DISABLED"],
     "DynamicShapesKernelSpecializationStrategy": ["EAGER", "NONE"],
 }
-EMULATED = {"ICudaEngine": "Engine", "IExecutionContext": "Context"}
+EMULATED = {
+    "ICudaEngine": "Engine",
+    "IExecutionContext": "Context",
+    "IRuntimeCache": "RuntimeCache",
+    "IRuntimeConfig": "RuntimeConfig",
+}
 
 
 @pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt_rtx"])
@@ -65,7 +70,7 @@ def test_the_calls_exist(flavour):
     assert not missing
 
 
-@pytest.mark.parametrize(("kind", "names"), SHARED.items())
+@pytest.mark.parametrize(("kind", "names"), [*SHARED.items(), *RTX_ONLY.items()])
 def test_the_emulation_has_the_same_calls(kind, names):
     emulated = getattr(emulated_tensorrt, EMULATED.get(kind, kind))
     given = set(dir(emulated)) | set(getattr(emulated, "__annotations__", {}))
