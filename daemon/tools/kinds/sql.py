@@ -101,10 +101,11 @@ class _Database:
 
     def _engine(self) -> sqlalchemy.Engine:
         declaration = self._declaration
+        revealed = self._credentials.reveal(declaration.database)
         try:
-            url = sqlalchemy.make_url(self._credentials.reveal(declaration.database))
+            url = sqlalchemy.make_url(revealed)
             driver = _DRIVERS[url.get_backend_name()]
-        except (ArgumentError, KeyError):
+        except (ArgumentError, KeyError, ValueError):
             raise ValueError("`database` must be sqlite:////PATH or postgresql://USER@HOST/NAME") from None
         if declaration.password is not None:
             url = url.set(password=self._credentials.reveal(declaration.password))

@@ -181,6 +181,7 @@ async def test_a_missing_database_is_not_created(declare, call, tmp_path):
         ({"statement": "SELECT %(id)s", "arguments": ID}, "write :id"),
         ({"statement": "SELECT 1", "database": "mysql://x/y"}, "sqlite:////PATH or postgresql://"),
         ({"statement": "SELECT 1", "database": "sqlite://"}, "names no file"),
+        ({"statement": "SELECT 1", "database": "postgresql://x:port/y"}, "sqlite:////PATH or postgresql://"),
         ({"statement": "SELECT 1", "password": "{credential:none}"}, "credential 'none' cannot be read"),
     ],
 )
