@@ -18,7 +18,7 @@ from daemon.tools.kinds.declaration import Declaration, Opened
 
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 _CONNECT_SECONDS = 5
-_HEAD_START_SECONDS = 0.1
+_HEAD_START_SECONDS = 0.5
 
 
 class SqlDeclaration(Declaration):

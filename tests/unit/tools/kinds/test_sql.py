@@ -120,7 +120,7 @@ async def test_a_write_that_waits_too_long_for_a_lock_is_known_not_to_have_been_
     declare, call, database, count
 ):
     tool = declare(kind="sql", database=database, statement="INSERT INTO orders (id) VALUES ('A9')",
-                   read_only=False, timeout_seconds=0.6)  # fmt: skip
+                   read_only=False, timeout_seconds=2.4)  # fmt: skip
     holder = sqlalchemy.create_engine(database)
     with holder.connect() as connection:
         sqlite = holder.dialect.name == "sqlite"
