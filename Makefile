@@ -56,7 +56,7 @@ lock: ## pin the newest versions that pyproject.toml allows (needs uv)
 
 train-demo: .venv/ready ## train the bundled model anew (installs PyTorch into .venv)
 	@$(BIN)/pip install --quiet -e '.[train]'
-	@$(BIN)/python -m engines.demo.train --out engines/demo/model
+	@OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 -m engines.demo.train --out engines/demo/model
 
 clean: ## remove the virtual environment and caches of this checkout
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -164,6 +164,13 @@ class World:
         assert daemon.log is not None
         return daemon.log.stem
 
+    async def says(self, daemon: DaemonProcess, event: str) -> None:
+        """Returns when its log has an event of that name. Raises TimeoutError."""
+        assert daemon.log is not None
+        async with asyncio.timeout(20.0):
+            while f'"event": "{event}"' not in daemon.log.read_text():  # noqa: ASYNC110  a file tells nobody
+                await asyncio.sleep(0.02)
+
     async def kill(self, daemon: DaemonProcess) -> None:
         """SIGKILL."""
         self.in_flight.append(self.traffic.unanswered)

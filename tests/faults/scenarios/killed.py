@@ -94,7 +94,7 @@ SCENARIOS = (
     Scenario("kill: reply sent", reply_sent),
     Scenario("kill: before commit", before_commit),
     Scenario("kill: after commit", after_commit),
-    Scenario("kill: 64 in flight", sixty_four, Setting(tool_seconds=0.8)),
     Scenario("kill: twice", twice),
+    Scenario("kill: 64 in flight", sixty_four, Setting(tool_seconds=0.8)),
     Scenario("kill: at-least-once", tool_returned, Setting(delivery="at-least-once")),
 )

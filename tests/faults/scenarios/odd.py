@@ -150,7 +150,7 @@ async def clock(world: World, rng: random.Random) -> None:
 SCENARIOS = (
     Scenario("tool acts and fails", failing_tools),
     Scenario("foreign metadata", foreign_metadata),
-    Scenario("metadata map full", full_map, Setting(partitions=1)),
     Scenario("poison and duplicates", poison),
+    Scenario("metadata map full", full_map, Setting(partitions=1)),
     Scenario("clock jumps", clock, Setting(fake_clock=True)),
 )
