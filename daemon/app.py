@@ -82,7 +82,9 @@ class App:
                 recall=recall,
             )
             handler = Handler(agent, metrics, settings.kafka, settings.limits)
-            consumer = Consumer(settings.kafka, handler, self._order, on_begin=memory.forget)
+            consumer = Consumer(
+                settings.kafka, handler, self._order, memory.forget, settings.limits.request_bytes
+            )
             catalog.on_change = partial(setattr, agent, "registry")
             await catalog.reload()
             return await self._serve(metrics, consumer, catalog, audit)
@@ -147,7 +149,7 @@ class App:
             task.cancel()
         await asyncio.gather(*tasks[1:], stop, return_exceptions=True)
         for failure in failures:
-            log.error("failed", error=str(failure), exc_info=failure)
+            log.error("failed", error=str(failure), exc_info=None if _gpu_failure(failure) else failure)
         return failures[0] if failures else None
 
     async def _drain(self, consumer: Consumer) -> None:
@@ -205,5 +207,9 @@ def _exit_code(failure: BaseException | None) -> int:
     """What systemd and the operator see; the engine wraps the GPU's error in its own."""
     if failure is None:
         return 0
-    gpu = next((error for error in (failure, failure.__cause__) if isinstance(error, GpuFailed)), None)
+    gpu = _gpu_failure(failure)
     return gpu.exit_code if gpu else 1
+
+
+def _gpu_failure(failure: BaseException) -> GpuFailed | None:
+    return next((error for error in (failure, failure.__cause__) if isinstance(error, GpuFailed)), None)

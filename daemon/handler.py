@@ -144,6 +144,7 @@ def _log(reply: Reply, record: Incoming) -> None:
         "id": reply.id,
         "status": reply.status,
         "task": reply.task,
+        "engine": reply.model,
         "record": record.address,
         "attempt": reply.attempt,
         "tools": [f"{report.name}:{report.outcome}" for report in reply.tools],

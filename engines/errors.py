@@ -82,7 +82,7 @@ class EngineTooLarge(AutoGLMError):
 
 
 class KernelError(AutoGLMError):
-    """The GPU kernels cannot be compiled; pip install 'open-autoglm[test]', which brings NVRTC."""
+    """The GPU kernels cannot be compiled or loaded; to compile them, pip install nvidia-cuda-nvrtc."""
 
     code: ClassVar[ErrorCode] = ErrorCode.CONFIGURATION
 

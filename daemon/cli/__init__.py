@@ -5,6 +5,7 @@ import sys
 import typer
 
 from daemon.cli import ask, broker, build, cancel, check, complete, demo, dlq, engine, inspect, run
+from engines.errors import GpuFailed
 from schemas.errors import AutoGLMError
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: systemd does not restart on it
@@ -36,6 +37,7 @@ def main() -> None:
         app()
     except AutoGLMError as error:
         print(f"autoglm: {error}", file=sys.stderr)
-        sys.exit(EXIT_CONFIGURATION if error.code == "configuration" else 1)
+        usual = EXIT_CONFIGURATION if error.code == "configuration" else 1
+        sys.exit(error.exit_code if isinstance(error, GpuFailed) else usual)
     except KeyboardInterrupt:
         sys.exit(130)

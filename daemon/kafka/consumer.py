@@ -23,6 +23,7 @@ from daemon.kafka.room import Room
 from daemon.kafka.settings import KafkaSettings
 from daemon.kafka.slots import Slots
 from daemon.kafka.topics import Topics
+from daemon.kafka.waiting import REQUEST_BYTES
 from schemas.control import EngineOrder
 
 log = structlog.get_logger(__name__)
@@ -39,7 +40,8 @@ class Consumer:
     """`start`, `run` until `drain` or a failure, `stop`. One object is used once.
 
     `on_order` hears of what the control topic says of other things than requests, `on_begin` of topic and
-    partition whenever others may have answered its requests before.
+    partition whenever others may have answered its requests before. `handler` refuses values of more than
+    `request_bytes`.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Consumer:
         handler: Handler,
         on_order: Callable[[EngineOrder], None] = lambda order: None,
         on_begin: Callable[[str, int], None] | None = None,
+        request_bytes: int = REQUEST_BYTES,
     ) -> None:
         self._settings = settings
         self._handler = handler
@@ -86,6 +89,7 @@ class Consumer:
             Answers(settings, self._topics),
             Slots(settings.max_in_flight),
             self._cancellations,
+            request_bytes,
         )
         journal = JournalTopic(settings, self._topics)
         history = History(settings, self._topics)

@@ -51,7 +51,7 @@ def calibrate(
     solution = Solution(scratch)
     states = list(embedded(source, windows))
     for index in range(source.config.layers):
-        plain = LayerRun(source, index, {})
+        plain = LayerRun(source, index, {}, scratch)
         moments = _Moments()
         for state in states:
             _, values = plain.run(state)
@@ -65,7 +65,7 @@ def calibrate(
                 answer = _solve(source, moments, matrix, form)
                 solution.keep(matrix, answer, moments.peaks.get(matrix.name, 0.0))
                 replaced[matrix.name] = answer.dequantized()
-        rounded = LayerRun(source, index, replaced)
+        rounded = LayerRun(source, index, replaced, scratch)
         states = [rounded.run(state)[0] for state in states]
         progress(index + 1, source.config.layers)
     return solution

@@ -27,9 +27,9 @@ Progress = Callable[[str, int, int], None]
 PLAN_FILE = "model.plan"
 HELD_OUT = 8192
 """Tokens the report is made on, at most."""
-ENDS = 2048
+ENDS = 8192
 """Tokens embedding and head are judged on, at most."""
-ENDS_TOLERANCE = 1.25
+ENDS_TOLERANCE = 1.1
 """How much more divergence 4 bits in embedding and head may cost than 8."""
 
 
@@ -98,7 +98,7 @@ def _fill(source: Checkpoint, work: Path, order: Order, fingerprint: str, say: P
             graph = work / FILES[order.dialects[0]] if order.dialects else scratch / FILES["fused"]
             if not order.dialects:
                 _write_graph(source, graph, order, "fused", say)
-            reference = Reference(source, order.held_out, lambda done, total: say("quality", done, total))
+            reference = Reference(source, order.held_out, scratch, lambda d, n: say("quality", d, n))
             quality = reference.measure(graph) | _method(order)
         plan = _compile(source, work, order, order.plan, say) if order.plan else None
     for companion in COMPANIONS:
@@ -120,7 +120,7 @@ def _solve(source: Checkpoint, scratch: Path, order: Order, say: Progress) -> Or
     if order.recipe.precision != "int4":
         return order
     judged = sample(text, ENDS)
-    reference = Reference(source, judged, lambda d, n: say("embedding and head", d, n))
+    reference = Reference(source, judged, scratch, lambda d, n: say("embedding and head", d, n))
     losses = {}
     for bits in (4, 8):
         candidate = replace(order, recipe=replace(order.recipe, ends_bits=bits))

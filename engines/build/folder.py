@@ -1,5 +1,8 @@
 """Folders that appear whole or not at all."""
 
+import fcntl
+import glob
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,11 +14,17 @@ from engines.errors import BuildError
 
 @contextmanager
 def all_or_nothing(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when the block ends well."""
+    """A folder beside `out` that takes its place when the block ends well.
+
+    It is locked while it is written: what a killed process left behind has no lock and is removed here.
+    """
     work: Path | None = None
+    lock = -1
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        _sweep(out)
+        work = Path(tempfile.mkdtemp(prefix=_prefix(out), dir=out.parent))
+        lock = _locked(work)
         yield work
         work.chmod(0o755)
         if out.exists():
@@ -30,3 +39,31 @@ def all_or_nothing(out: Path) -> Iterator[Path]:
     finally:
         if work:
             shutil.rmtree(work, ignore_errors=True)
+        if lock >= 0:
+            os.close(lock)
+
+
+def _prefix(out: Path) -> str:
+    return f".{out.name}.building-"
+
+
+def _sweep(out: Path) -> None:
+    """Remove folders of builds of `out` that were killed."""
+    for left in out.parent.glob(glob.escape(_prefix(out)) + "*"):
+        try:
+            lock = _locked(left)
+        except OSError:
+            continue  # somebody works in it, or it is no folder
+        shutil.rmtree(left, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked(folder: Path) -> int:
+    """Descriptor of the folder with its lock; raises OSError where another process holds that."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -61,12 +61,15 @@ class _Recorder(Fused):
 
 
 class LayerRun:
-    """Layer `index` as a session; `replaced` has float32 [N, K] to use instead of the file's, by name."""
+    """Layer `index` as a session; `replaced` has float32 [N, K] to use instead of the file's, by name.
 
-    def __init__(self, source: Checkpoint, index: int, replaced: Mapping[str, Floats]) -> None:
+    Its graph lies in the folder `scratch` while it is loaded.
+    """
+
+    def __init__(self, source: Checkpoint, index: int, replaced: Mapping[str, Floats], scratch: Path) -> None:
         config = source.config
         self._cache = (1, config.kv_heads, source.parameters.layout.width)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
             path = Path(folder) / "layer.onnx"
             with GraphBuilder(path) as b:
                 writer = _Recorder(b, source.parameters, source.tensors, Recipe("fp32"))

@@ -17,17 +17,22 @@ Floats = NDArray[np.float32]
 
 
 class Reference:
-    """What fp32 answers to held-out text, computed layer by layer; only its last hidden states are kept."""
+    """What fp32 answers to held-out text, layer by layer; only the last hidden states that count are kept."""
 
-    def __init__(self, source: Checkpoint, text: Windows, progress: Callable[[int, int], None]) -> None:
-        """progress(layers done, layers)."""
+    def __init__(
+        self, source: Checkpoint, text: Windows, scratch: Path, progress: Callable[[int, int], None]
+    ) -> None:
+        """`scratch`: a folder for one layer at a time; progress(layers done, layers)."""
         self._source, self._text = source, text
         states = list(embedded(source, text))
         for index in range(source.config.layers):
-            layer = LayerRun(source, index, {})
+            layer = LayerRun(source, index, {}, scratch)
             states = [layer.run(state)[0] for state in states]
             progress(index + 1, source.config.layers)
-        self._hidden = [final(source, state) for state in states]
+        self._hidden = [
+            final(source, state)[np.flatnonzero(window.counted[1:])]
+            for window, state in zip(text, states, strict=True)
+        ]
 
     def measure(self, graph: Path) -> dict[str, Any]:
         """Perplexity of both, and how far the graph's next-token distributions are from fp32's.
@@ -39,10 +44,12 @@ class Reference:
         session = _Session(self._source, graph)
         divergences, losses, same = [], [], 0
         for window, hidden in zip(self._text, self._hidden, strict=True):
-            expected = _log_softmax(_logits(self._source, hidden))
-            found = _log_softmax(session.logits(window.ids))
             steps = np.flatnonzero(window.counted[1:])
-            expected, found, nexts = expected[steps], found[steps], window.ids[steps + 1]
+            if not len(steps):
+                continue
+            expected = _log_softmax(_logits(self._source, hidden))
+            found = _log_softmax(session.logits(window.ids, steps))
+            nexts = window.ids[steps + 1]
             divergences.append((np.exp(expected) * (expected - found)).sum(-1))
             losses.append([-logs[np.arange(len(steps)), nexts].sum() for logs in (expected, found)])
             same += int((expected.argmax(-1) == found.argmax(-1)).sum())
@@ -83,13 +90,13 @@ class _Session:
         self._heads, self._width = source.config.kv_heads, source.parameters.layout.width
         self._layers = source.config.layers
 
-    def logits(self, window: NDArray[np.int64]) -> Floats:
-        """[T, V] of one row."""
+    def logits(self, window: NDArray[np.int64], wanted: NDArray[np.int64]) -> Floats:
+        """[P, V] of the `wanted` P tokens of one row."""
         steps = np.arange(len(window))[None]
         feeds: dict[str, Any] = {
             "input_ids": window[None],
             "position_ids": steps,
-            "logit_positions": steps,
+            "logit_positions": wanted[None],
             "lengths": np.array([len(window)]),
             "write_index": np.array([0]),
         }

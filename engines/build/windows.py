@@ -49,6 +49,8 @@ def windows(source: Checkpoint, texts: Sequence[Text], budget: int = TOKENS) -> 
             raise BuildError(f"token id {wrong} is beyond the vocabulary of {source.config.vocab_size}")
         cuts = (slice(begin, begin + length) for begin in range(0, len(ids), length))
         pieces += [Window(ids[cut], counted[cut]) for cut in cuts if len(ids[cut]) >= _SHORTEST]
+    if texts and not any(piece.counted[1:].any() for piece in pieces):
+        raise BuildError("the calibration or held-out text has no token that another one precedes; give more")
     return sample(pieces, budget)
 
 

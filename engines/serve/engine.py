@@ -1,6 +1,5 @@
 """The engine the daemon calls: one thread that runs one model for everybody."""
 
-import asyncio
 import dataclasses
 import logging
 import secrets
@@ -19,6 +18,7 @@ from engines.errors import (
     EngineBusy,
     EngineClosed,
     EngineFailed,
+    GpuFailed,
     GrammarError,
     HiddenStateMissing,
     InvalidPrompt,
@@ -27,8 +27,9 @@ from engines.errors import (
 from engines.manifest import Manifest
 from engines.serve.closing import Closing
 from engines.serve.costs import StepCosts
-from engines.serve.generation import Generation, notify
+from engines.serve.generation import Generation, notify, running_loop
 from engines.serve.history import History
+from engines.serve.language import Language
 from engines.serve.masks import GrammarCompiler
 from engines.serve.prompt import Prompt
 from engines.serve.row import Row
@@ -39,6 +40,8 @@ from engines.serve.stepper import Stepper
 from engines.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
+
+_ENOUGH_STEPS = 32
 
 
 class Engine:
@@ -62,6 +65,7 @@ class Engine:
         self._rows_at_once = runtime.slots if rows is None else rows
         self._queue_limit = queue_limit
         self._manifest: Manifest | None = None
+        self._language: Language | None = None  # kept for those that come later
         self.tokenizer: Tokenizer | None = None
         self._eos = frozenset(eos_token_ids)
         closing = Closing(compiler.bytes_of, runtime.vocab_size) if compiler else None
@@ -101,12 +105,7 @@ class Engine:
         Raises EngineFolderError, EngineTooLarge, TokenizerMissing, GrammarError, DeviceNotFound, GpuFailed.
         """
         manifest = Manifest.load(folder)
-        tokenizer, compiler = None, None
-        if manifest.tokenizer_sha256 is not None:
-            tokenizer = Tokenizer.load(folder)
-            compiler = GrammarCompiler.over(
-                tokenizer.definition, manifest.sizes.vocab_size, manifest.eos_token_ids
-            )
+        language = Language.of(folder, manifest)
         runtime, rows = open_runtime(
             folder, manifest, Wanted(slots, capacity, memory, device, threads, spinning)
         )
@@ -114,11 +113,12 @@ class Engine:
             runtime,
             rows=rows,
             eos_token_ids=manifest.eos_token_ids,
-            compiler=compiler,
+            compiler=language.compiler if language else None,
             costs=StepCosts(stall=stall),
             queue_limit=queue_limit,
         )
-        engine._manifest, engine.tokenizer = manifest, tokenizer
+        engine._manifest, engine._language = manifest, language
+        engine.tokenizer = language.tokenizer if language else None
         try:
             engine._stepper.warm_up()
         except BaseException:
@@ -141,8 +141,9 @@ class Engine:
 
     @property
     def decode_seconds(self) -> dict[int, float]:
-        """See StepCosts; from any thread."""
-        return self._stepper.costs.decode_seconds
+        """See StepCosts; from any thread. Empty until there were enough steps to go by."""
+        enough = self._stepper.counters.decode_steps >= _ENOUGH_STEPS
+        return self._stepper.costs.decode_seconds if enough else {}
 
     def start(self) -> None:
         self._thread.start()
@@ -215,7 +216,7 @@ class Engine:
             stops=frozenset() if prompt.ignore_eos else stops,
             seed=secrets.randbits(64) if seed is None else seed,
             submitted=time.monotonic(),
-            generation=Generation(self._cancel, _running_loop()),
+            generation=Generation(self._cancel, running_loop()),
             grammar=self._compiler.ready(prompt.grammar) if self._compiler and prompt.grammar else None,
             history=None if prompt.sampling.repetition_penalty == 1 else History(self._runtime.vocab_size),
         )
@@ -251,7 +252,8 @@ class Engine:
             while self._take():
                 self._stepper.step()
         except BaseException as error:
-            log.exception("the engine failed")
+            # Where in the code a GPU's failure was noticed tells nothing.
+            log.error("the engine failed: %s", error, exc_info=not isinstance(error, GpuFailed))
             failure = EngineFailed(f"the engine stopped: {type(error).__name__}: {error}")
             failure.__cause__ = error
             self._die(failure)
@@ -286,11 +288,11 @@ class Engine:
         for generation in generations:
             generation.finish(_again(error))
         notify(generations)
+        if not isinstance(error, EngineClosed):
+            self.failed.set_exception(error)  # before anything is asked of a GPU that may never answer
         self._runtime.close()
         if isinstance(error, EngineClosed):
             self.failed.set_result(None)
-        else:
-            self.failed.set_exception(error)
 
 
 def _again(error: EngineFailed) -> EngineFailed:
@@ -298,10 +300,3 @@ def _again(error: EngineFailed) -> EngineFailed:
     copy = type(error)(str(error))
     copy.__cause__ = error.__cause__
     return copy
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -12,6 +12,7 @@ from engines.manifest import Manifest
 from engines.serve.runtime.trt.cuda import CudaDevice
 from engines.serve.runtime.trt.runtime import TrtRuntime
 from tests.bench.random_model import EDGE, write_checkpoint
+from tests.gpu.measures import Line, bytes_per_step, table
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
@@ -72,33 +73,27 @@ def open_golden(golden_folders):
 
 @pytest.fixture(scope="session")
 def edge(flavour, tmp_path_factory):
-    """TrtRuntime of random weights in the shape of GLM-Edge-1.5B, int4, and the plan's bytes."""
+    """TrtRuntime of random weights in the shape of GLM-Edge-1.5B, int4, and the bytes that a step reads."""
     checkpoint, folder = tmp_path_factory.mktemp("checkpoint"), tmp_path_factory.mktemp("edge")
     write_checkpoint(checkpoint, EDGE)
     build(checkpoint, folder, precision="int4", plan=PlanOptions(16, 1024, 128, flavour=flavour))
     manifest = Manifest.load(folder)
     runtime = TrtRuntime.open(folder, manifest, device=DEVICE)
-    yield runtime, manifest.files["model.plan"].bytes
+    yield runtime, bytes_per_step(manifest.files["model.plan"].bytes, manifest.sizes)
     runtime.close()
-
-
-@pytest.fixture
-def report(request):
-    """report(what, value): a line of the table that `make gpu-check` prints."""
-
-    def report_(what, value):
-        request.config.stash.setdefault(LINES, []).append((request.node.name, what, value))
-
-    return report_
 
 
 LINES = pytest.StashKey[list]()
 
 
+@pytest.fixture
+def report(request):
+    """report(what, value, goal, met): a line of the table that `make gpu-check` prints."""
+    return lambda *line: request.config.stash.setdefault(LINES, []).append(Line(*line))
+
+
 def pytest_terminal_summary(terminalreporter, config):
-    lines = config.stash.get(LINES, [])
-    if lines:
+    if lines := config.stash.get(LINES, []):
         terminalreporter.section("measured on this GPU")
-        width = max(len(what) for _, what, _ in lines)
-        for test, what, value in lines:
-            terminalreporter.write_line(f"{what:<{width}}  {value}   ({test})")
+        for line in table(lines):
+            terminalreporter.write_line(line)

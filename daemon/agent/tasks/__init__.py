@@ -1,6 +1,8 @@
 """The kinds of requests by name. A tool module adds its own with `openautoglm.register_task`."""
 
+from collections import ChainMap
 from collections.abc import Mapping
+from typing import cast
 
 from daemon.agent.plugins import Plugins
 from daemon.agent.recall import Recall
@@ -24,5 +26,6 @@ def register_task(task: Task) -> Task:
 def standard_tasks(
     system: str | None = None, max_tools: int = 16, recall: Recall | None = None
 ) -> Mapping[str, Task]:
-    """Those given and those registered by now; the arguments are ChatTask's."""
-    return {**_registered, ChatTask.name: ChatTask(system, max_tools, recall or Recall())}
+    """Those given and those registered, whenever that is; the arguments are ChatTask's."""
+    chat: Task = ChatTask(system, max_tools, recall or Recall())
+    return ChainMap({chat.name: chat}, cast(dict[str, Task], _registered))

@@ -1,6 +1,7 @@
 """`kind = "http"`: one request to an allowed host."""
 
 import json
+import ssl
 from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
@@ -9,17 +10,14 @@ import httpx2
 from pydantic import Field
 
 from daemon.tools.context import ToolContext
-from daemon.tools.errors import ToolError
+from daemon.tools.errors import CallInDoubt, RemoteUnavailable, ToolError
 from daemon.tools.kinds.credentials import Credentials, refers
 from daemon.tools.kinds.declaration import Declaration, Opened
 from daemon.tools.kinds.template import Template, Tree, as_text, render_tree, tree_names
 
 _RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SAFE = ("GET", "HEAD")
-
-
-class RemoteUnavailable(RuntimeError):
-    """The other side cannot answer now."""
+_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 
 
 class HttpDeclaration(Declaration):
@@ -71,7 +69,7 @@ class _Remote:
         self.client = httpx2.AsyncClient(
             timeout=declaration.timeout_seconds,
             trust_env=False,
-            verify=declaration.ca_file or True,
+            verify=_trusted(declaration.ca_file),
             limits=httpx2.Limits(max_connections=declaration.concurrency),
         )
 
@@ -92,9 +90,11 @@ class _Remote:
         try:
             return await self._send(request)
         except httpx2.TransportError as error:
-            raise RemoteUnavailable(
-                f"{request.url.host} cannot be reached ({type(error).__name__})"
-            ) from None
+            if isinstance(error, _NEVER_SENT):
+                raise RemoteUnavailable(
+                    f"{request.url.host} cannot be reached ({type(error).__name__})"
+                ) from None
+            raise CallInDoubt(f"{request.url.host} did not answer ({type(error).__name__})") from None
         except httpx2.HTTPError as error:
             raise ToolError(f"{request.url.host} answered nonsense ({type(error).__name__})") from None
 
@@ -126,7 +126,7 @@ class _Remote:
             body += chunk
             if len(body) > self._declaration.max_response_bytes:
                 raise ToolError(f"the response has more than {self._declaration.max_response_bytes} bytes")
-        text = body.decode(response.charset_encoding or "utf-8", "replace")
+        text = _text(bytes(body), response.charset_encoding)
         if response.status_code in _RETRYABLE:
             raise RemoteUnavailable(f"status {response.status_code}: {text[:200]}")
         if not response.is_success:
@@ -135,7 +135,7 @@ class _Remote:
             return text
         try:
             return json.loads(text) if text else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ToolError("the response says it is JSON and is not") from None
 
     def _rendered_headers(self, values: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -146,6 +146,13 @@ class _Remote:
         return [(key, text) for key, text in rendered if text is not None]
 
 
+def _trusted(ca_file: str | None) -> ssl.SSLContext | bool:
+    try:
+        return ssl.create_default_context(cafile=ca_file) if ca_file else True
+    except OSError as error:
+        raise ValueError(f"`ca_file` cannot be read: {error}; give a PEM file") from None
+
+
 def _query(text: str) -> dict[str, Any]:
     """The query of a URL template: decoding it by the rules would take `{a}` apart."""
     pairs = (pair.partition("=") for pair in text.split("&") if pair)
@@ -154,15 +161,23 @@ def _query(text: str) -> dict[str, Any]:
 
 def _path(template: Template, values: Mapping[str, Any]) -> str:
     """Every value stays inside its segment. Raises ValueError for one that would lead elsewhere."""
-    path = template.render(values, lambda text: quote(text, safe=""))
+    # A quoted value has no NUL: it marks the segments that have values in them.
+    path = template.render(values, lambda text: "\0" + quote(text, safe=""))
     if path is None:
         raise ValueError("an argument of the address is missing")
-    fixed = {segment for literal, _ in template.parts for segment in literal.split("/")}
     for segment in path.split("/"):
-        plain = unquote(segment).replace("\\", "/").split("/")
-        if segment not in fixed and ({".", "..", ""} & set(plain)):
-            raise ValueError(f"{unquote(segment)!r} cannot stand in the address")
-    return path
+        plain = unquote(segment.replace("\0", "")).replace("\\", "/")
+        if "\0" in segment and {".", "..", ""} & set(plain.split("/")):
+            raise ValueError(f"{plain!r} cannot stand in the address")
+    return path.replace("\0", "")
+
+
+def _text(body: bytes, charset: str | None) -> str:
+    """Whatever the response calls its characters."""
+    try:
+        return body.decode(charset or "utf-8", "replace")
+    except LookupError:
+        return body.decode("utf-8", "replace")
 
 
 def _flat(tree: Tree, values: Mapping[str, Any]) -> dict[str, str | list[str]]:

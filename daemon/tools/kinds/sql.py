@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from daemon.tools.context import ToolContext
-from daemon.tools.errors import ToolError
+from daemon.tools.errors import CallInDoubt, ToolError
 from daemon.tools.kinds.argument import Argument
 from daemon.tools.kinds.credentials import Credentials
 from daemon.tools.kinds.declaration import Declaration, Opened
@@ -57,6 +57,8 @@ class _Database:
                 with closing(connection.execute(self._statement, values)) as cursor:
                     return self._result(cursor)
         except DBAPIError as error:
+            if error.connection_invalidated and self._writes:
+                raise CallInDoubt("the connection to the database was lost on the way") from None
             if error.connection_invalidated or time.monotonic() >= until:
                 raise  # another attempt may succeed
             raise ToolError(self._credentials.hide(str(error.orig).strip().splitlines()[0])) from None

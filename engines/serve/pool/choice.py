@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+_MOST = 8.0  # times as fast as another, at most: an estimate that was once too bad must have a chance to mend
 _PATIENCE = 2.0  # a conversation stays with its slot unless elsewhere it would be served this much sooner
 
 
@@ -14,7 +15,8 @@ def speeds(decode_seconds: Sequence[Mapping[int, float]]) -> list[float]:
     if not common:
         return [1.0] * len(decode_seconds)
     size = max(common)
-    return [(1 << size >> 1) / max(costs[size], 1e-9) for costs in decode_seconds]
+    found = [(1 << size >> 1) / max(costs[size], 1e-9) for costs in decode_seconds]
+    return [max(speed, max(found) / _MOST) for speed in found]
 
 
 def least_loaded(open_: Sequence[int], speed: Sequence[float], kept: int | None = None) -> int:

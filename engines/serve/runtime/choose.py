@@ -7,7 +7,7 @@ import psutil  # type: ignore[import-untyped]
 
 from engines.errors import EngineTooLarge
 from engines.manifest import Manifest
-from engines.serve.memory import CachePlan, rows_of, slots_for
+from engines.serve.memory import CachePlan, rows_of
 from engines.serve.runtime.contract import Runtime
 from engines.serve.runtime.ort import OrtRuntime
 from engines.serve.runtime.trt.runtime import TrtRuntime
@@ -33,14 +33,13 @@ class Wanted:
 def open_runtime(folder: Path, manifest: Manifest, wanted: Wanted) -> tuple[Runtime, int]:
     """The runtime and its rows. There is no way back to the CPU from a plan that does not run here.
 
-    Raises EngineFolderError, EngineTooLarge, DeviceNotFound, GpuFailed.
+    Raises EngineFolderError, EngineTooLarge, DeviceNotFound, KernelError, GpuFailed.
     """
     if manifest.plan is not None and manifest.runtime != "onnxruntime":
         most = manifest.plan.capacity - 1
         if wanted.capacity is not None and wanted.capacity != most:
             raise EngineTooLarge(f"the plan was built for a capacity of {most}, not {wanted.capacity}")
-        slots = None if wanted.rows is None else slots_for(wanted.rows)
-        gpu = TrtRuntime.open(folder, manifest, slots=slots, device=wanted.device, share=wanted.memory)
+        gpu = TrtRuntime.open(folder, manifest, rows=wanted.rows, device=wanted.device, share=wanted.memory)
         return gpu, rows_of(gpu.slots) if wanted.rows is None else wanted.rows
     plan = _fit(manifest, wanted)
     cpu = OrtRuntime.open(

@@ -120,6 +120,22 @@ async def test_summarize_a_payload(ask):
     assert (reply.status, reply.message.content) == ("ok", "Wang lives in Beijing.")
 
 
+async def test_a_task_may_come_while_the_daemon_runs(start, ask):
+    class Late:
+        name = "test_late"
+
+        def validate(self, request, registry):
+            pass
+
+        async def run(self, job, record, chat, registry):
+            return Conclusion(Message(role="assistant", content="late"), "stop")
+
+    agent = start(says("\nHello<|user|>"))
+    assert (await ask(None, agent=agent, task="test_late")).error.code == "unknown_task"
+    register_task(Late())  # as a plug-in does that is put into its folder
+    assert (await ask(None, agent=agent, task="test_late")).message.content == "late"
+
+
 async def test_a_registered_task_runs_and_keeps_its_name(start, ask):
     class Shout:
         name = "test_shout"

@@ -46,7 +46,7 @@ def open_emulated_runtime(
     module=None,
     **options,
 ):
-    """A TrtRuntime over the standard graph of an engine folder. ask: slots other than the plan's; plan: bytes
+    """A TrtRuntime over the standard graph of an engine folder. ask: rows other than the plan's; plan: bytes
     of the plan file other than the graph; total: bytes of the device."""
     path, manifest = work / "model.plan", Manifest.load(engine)
     path.write_bytes(plan or b"graph:" + str(engine / manifest.graphs["standard"]).encode())
@@ -59,4 +59,4 @@ def open_emulated_runtime(
     )
     device = device or EmulatedDevice(library, total)
     module = module or emulated_tensorrt_on(device)
-    return TrtRuntime.on(device, module, work, manifest, slots=ask or slots, **options)
+    return TrtRuntime.on(device, module, work, manifest, rows=ask or slots, **options)

@@ -59,7 +59,7 @@ def lane(memory: Memory, handler, progress: Progress, opening: int, fresh_from: 
 def opened(memory: Memory, handler, mark: Mark, before: Counts, fresh_from: int, **more) -> Lane:
     at_once = {"commit_interval_seconds": 0.0, "commit_patience": 0.0}
     chosen = KafkaSettings(**{"max_in_flight": 2, **at_once, **more})
-    room = Room(chosen, handler, None, Answers(), Slots(chosen.max_in_flight), Cancellations(60.0))
+    room = Room(chosen, handler, None, Answers(), Slots(chosen.max_in_flight), Cancellations(60.0), 2**20)
     progress = Progress.restore(mark)[0]
     return Lane(
         room,

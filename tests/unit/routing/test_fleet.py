@@ -212,6 +212,8 @@ async def test_replicas_share_the_load_and_the_memory(models, fleet):
     agent = Agent(fleet.router, Registry())
     replies = await asyncio.gather(*(agent.run(job(number)) for number in range(12)))
     assert {reply.status for reply in replies} == {"ok"}
+    replicas = fleet.router.pool.replicas("main")
+    assert len({replica.engine.tokenizer for replica in replicas}) == 1  # read once
     finished = [
         sum(replica.engine.stats().finished.values()) for replica in fleet.router.pool.replicas("main")
     ]
@@ -219,6 +221,24 @@ async def test_replicas_share_the_load_and_the_memory(models, fleet):
     with pytest.raises(EngineTooLarge, match="left of its share"):
         few = {"main": ("fp32", {"slots": 4000, "memory": 0.01})}
         await fleet.become(*wanted_by(settings(models, few)))
+
+
+async def test_a_follow_up_finds_its_kv_among_the_replicas(models, fleet):
+    await fleet.become(*wanted_by(settings(models, {"main": ("fp32", {"replicas": 2})})))
+    agent = Agent(fleet.router, Registry())
+
+    async def turn(number, messages):
+        request = Request(messages=messages, max_tokens=8, tools=[])
+        reply = await agent.run(Job(request, str(number), conversation=b"%d" % number))
+        return reply, [*messages, reply.message.model_dump(exclude_none=True)]
+
+    begun = [[{"role": "user", "content": f"Number {number}: " + "hello " * 20}] for number in range(4)]
+    firsts = await asyncio.gather(*(turn(*one) for one in enumerate(begun)))
+    used = {sum(replica.engine.stats().finished.values()) for replica in fleet.router.pool.replicas("main")}
+    assert used == {2}
+    for number, (first, messages) in enumerate(firsts):
+        second, _ = await turn(number, [*messages, {"role": "user", "content": "And now?"}])
+        assert second.usage.cached_tokens >= first.usage.prompt_tokens
 
 
 async def test_a_failed_engine_hands_over_to_the_fallback_and_comes_back_by_reload(models, fleet):

@@ -196,6 +196,7 @@ def test_an_error_in_the_thread_fails_everything_and_says_why(start):
     assert "device lost" in str(engine.failed.exception(WAIT))
     with pytest.raises(EngineFailed, match="device lost"):
         engine.submit(Prompt([1], 1))
+    engine.close()
     assert runtime.closed
 
 

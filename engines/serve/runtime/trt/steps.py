@@ -1,5 +1,7 @@
 """Steps on one stream: inputs staged, caches bound by offset, decoding captured per bucket."""
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from engines.serve.runtime.trt.frames import Frames, stage
 from engines.serve.runtime.trt.layout import aligned
 from engines.serve.runtime.trt.plan import LoadedPlan
 from engines.serve.runtime.trt.watchdog import wait_until
+
+log = logging.getLogger(__name__)
 
 _IN_FLIGHT = 3  # frames: two steps run or wait, the third is being filled
 _FIRST = 600.0  # seconds that the first steps may take, which compile
@@ -48,8 +52,7 @@ class Steps:
         self._captured: dict[int, Callable[[], None]] = {}
         self._warm_up()
         if compiled is not None and cache is not None:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            cache.write_bytes(compiled.serialize())
+            _keep(cache, compiled.serialize())
 
     def decode(self, tokens: Tokens, positions: Tokens) -> None:
         """Logits of slot s become row s."""
@@ -147,3 +150,13 @@ class Steps:
     def _execute(self, context: Any) -> None:
         if not context.execute_async_v3(self._device.stream):
             raise GpuFailed(f"{self._device.name} failed a step: {self._loaded.logger.last}")
+
+
+def _keep(file: Path, compiled: Any) -> None:
+    """For the next start; several engines may start at once, and none needs it."""
+    part = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        part.write_bytes(compiled)
+        part.replace(file)
+    except OSError as error:
+        log.warning("what was compiled for this GPU is compiled again at the next start: %s", error)

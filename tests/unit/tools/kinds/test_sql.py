@@ -116,6 +116,21 @@ async def test_the_database_itself_stops_in_time(declare, call, database):
     assert time.monotonic() - started < 10
 
 
+async def test_a_write_whose_connection_was_lost_is_in_doubt(declare, call, postgres):
+    dies = {"kind": "sql", "database": postgres, "statement": "SELECT pg_terminate_backend(pg_backend_pid())"}
+    assert (await call(declare(**dies, read_only=False))).outcome == "unknown"
+    assert (await call(declare(**dies))).outcome == "error"
+
+
+async def test_numbers_that_no_column_holds_are_told(declare, call, database):
+    number = {"n": {"type": "integer"}}
+    tool = declare(kind="sql", database=database, statement="SELECT id FROM orders WHERE total = :n",
+                   arguments=number)  # fmt: skip
+    for value in (2**63, -(2**80), 10**400):
+        execution = await call(tool, {"n": value})
+        assert execution.result == {"rows": []} or execution.outcome == "error", execution
+
+
 async def test_arguments_of_the_request_are_not_the_models(declare, call, database):
     tool = declare(kind="sql", database=database, statement="SELECT :owner AS owner, :note AS note",
                    arguments={"owner": {"source": "user_id"}, "note": {"optional": True}})  # fmt: skip
