@@ -168,7 +168,7 @@ class World:
     async def says(self, daemon: DaemonProcess, event: str) -> None:
         """Returns when its log has an event of that name. Raises TimeoutError."""
         assert daemon.log is not None
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(ANSWER_SECONDS):
             while f'"event": "{event}"' not in daemon.log.read_text():  # noqa: ASYNC110  a file tells nobody
                 await asyncio.sleep(0.02)
 
@@ -230,7 +230,7 @@ class World:
             fields = json.loads(line)
             yield Ran(fields["tool"], fields["key"], fields["request"], fields["event"])
 
-    async def until_effects(self, event: str, count: int, seconds: float = 20.0) -> bool:
+    async def until_effects(self, event: str, count: int, seconds: float = ANSWER_SECONDS) -> bool:
         """Wait until tools noted `count` more of these events than when this was called."""
         mark = f'"event": "{event}"'.encode()
         start = self._effects.stat().st_size if self._effects.exists() else 0
