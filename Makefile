@@ -4,7 +4,7 @@ BIN := .venv/bin
 AUTOGLM := $(BIN)/autoglm
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo run test lint bench chaos gpu-check schemas lock train-demo clean
+.PHONY: help setup demo run test lint bench chaos gpu-check kernels schemas lock train-demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,11 +38,15 @@ lint: .venv/ready ## format, lint, types
 bench: setup ## the figures of the README, measured here
 	@$(BIN)/python -m tests.bench
 
-chaos: setup ## many rounds of every fault, N=10 of each, and a table; SEED= and ONLY="kill" choose
-	@$(BIN)/python -m tests.faults --rounds $(or $(N),10) $(if $(SEED),--seed $(SEED)) --only "$(ONLY)"
+chaos: setup ## many rounds of every fault, N=10 of each, and a table; SEED=, LOAD= and ONLY="kill" choose
+	@$(BIN)/python -m tests.faults --rounds $(or $(N),10) --load $(or $(LOAD),4) $(if $(SEED),--seed $(SEED)) --only "$(ONLY)"
 
 gpu-check: setup ## on a GPU host: the tests that need one, and what they measure there (ten minutes and more)
-	@$(BIN)/python -m pytest tests/gpu --timeout 1800
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[gpu]'
+	@AUTOGLM_TEST_GPU=required $(BIN)/python -m pytest tests/gpu --timeout 1800
+
+kernels: .venv/ready ## compile the GPU kernels to the PTX that the package ships
+	@$(BIN)/python -m engines.serve.kernels.nvrtc
 
 schemas: .venv/ready ## write schemas/json anew
 	@$(BIN)/python -m schemas.export
@@ -53,7 +57,7 @@ lock: ## pin the newest versions that pyproject.toml allows (needs uv)
 
 train-demo: .venv/ready ## train the bundled model anew (installs PyTorch into .venv)
 	@$(BIN)/pip install --quiet -e '.[train]'
-	@$(BIN)/python -m engines.demo.train --out engines/demo/model
+	@OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 -m engines.demo.train --out engines/demo/model
 
 clean: ## remove the virtual environment and caches of this checkout
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

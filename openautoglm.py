@@ -28,11 +28,12 @@ methods of `Task`, `register_payload(kind)` one with those of `PayloadKind`.
 from daemon.agent.payloads import PayloadKind, register_payload
 from daemon.agent.tasks import Task, register_task
 from daemon.tools.context import ToolContext
-from daemon.tools.errors import ToolError
+from daemon.tools.errors import CallInDoubt, ToolError
 from daemon.tools.registry import Registry, register_tool
 from daemon.tools.tool import Tool
 
 __all__ = [
+    "CallInDoubt",
     "PayloadKind",
     "Registry",
     "Task",

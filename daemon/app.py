@@ -3,23 +3,24 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import structlog
 from aiokafka.errors import KafkaError
 
 from daemon.agent.agent import Agent
-from daemon.bundled import bundled_engine
-from daemon.errors import ConfigurationError
+from daemon.agent.recall import Recall
 from daemon.handler import Handler
 from daemon.kafka.consumer import Consumer
 from daemon.kafka.record import Outgoing
 from daemon.ops.health import HealthServer
 from daemon.ops.metrics import Metrics
 from daemon.ops.notify import notify, watchdog_seconds
+from daemon.routing.fleet import Fleet
+from daemon.routing.orders import Orders
+from daemon.routing.wanted import wanted_by
 from daemon.settings import Settings
 from daemon.tools.access import Access
 from daemon.tools.audit import Audit
@@ -27,7 +28,7 @@ from daemon.tools.catalog import Catalog
 from daemon.tools.executor import Executor
 from daemon.tools.loading import load_tools
 from engines.errors import GpuFailed
-from engines.serve.engine import Engine
+from schemas.control import EngineOrder, Reload
 from schemas.event import ToolAudit
 
 log = structlog.get_logger("daemon")
@@ -36,10 +37,12 @@ _FLUSH_SECONDS = 5.0
 
 
 class App:
-    """Start with `run`; one object runs once."""
+    """Start with `run`; one object runs once. `read` gives the settings again when a reload asks for it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, read: Callable[[], Settings]) -> None:
         self._settings = settings
+        self._fleet = Fleet()
+        self._orders = Orders(self._fleet, read, settings.instance)
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
         self._reload = asyncio.Event()
@@ -53,24 +56,21 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        loop.add_signal_handler(signal.SIGHUP, self._order, Reload(type="reload"))
         settings = self._settings
         tools = settings.tools
         catalog = Catalog(
             load_tools(tools.modules), tuple(tools.declarations), tuple(tools.plugins), tools.entry_points
         )
-        folder = await asyncio.to_thread(lambda: settings.engine.path or bundled_engine())
-        engine = await asyncio.to_thread(self._load, folder)
+        memory, fleet = settings.memory.open(), self._fleet
         try:
-            if engine.tokenizer is None:
-                raise ConfigurationError(f"{folder} has no tokenizer; build from a checkpoint that has one.")
-            metrics = Metrics(settings.instance, engine.manifest.name)
+            await fleet.become(*await asyncio.to_thread(wanted_by, settings))
+            metrics = Metrics(settings.instance)
             audit = Audit(settings.instance)
+            recall = Recall(settings.memory, memory, metrics.count_memory_failure)
             agent = Agent(
-                engine,
-                engine.tokenizer,
+                fleet.router,
                 catalog.registry,
-                model=engine.manifest.name,
                 executor=Executor(
                     timeout=tools.timeout_seconds, result_bytes=tools.result_bytes, executed=audit.note
                 ),
@@ -79,33 +79,36 @@ class App:
                 max_tokens=settings.agent.max_tokens,
                 system=settings.agent.system,
                 max_tools=settings.agent.max_tools,
+                recall=recall,
             )
-            consumer = Consumer(settings.kafka, Handler(agent, metrics, settings.kafka, settings.limits))
+            handler = Handler(agent, metrics, settings.kafka, settings.limits)
+            consumer = Consumer(
+                settings.kafka, handler, self._order, memory.forget, settings.limits.request_bytes
+            )
             catalog.on_change = partial(setattr, agent, "registry")
             await catalog.reload()
-            return await self._serve(engine, metrics, consumer, catalog, audit)
+            return await self._serve(metrics, consumer, catalog, audit)
         finally:
             await catalog.close()
-            engine.close()
+            await memory.close()
+            await fleet.close()
 
-    async def _serve(
-        self, engine: Engine, metrics: Metrics, consumer: Consumer, catalog: Catalog, audit: Audit
-    ) -> int:
-        settings = self._settings
+    async def _serve(self, metrics: Metrics, consumer: Consumer, catalog: Catalog, audit: Audit) -> int:
+        settings, fleet = self._settings, self._fleet
 
         async def publish(event: ToolAudit) -> None:
             value = event.model_dump_json(exclude_none=True).encode()
             await consumer.publish(Outgoing(settings.kafka.audit_topic, event.request_id.encode(), value))
 
         def refresh() -> None:
-            metrics.observe(engine.stats(), consumer.lag())
+            metrics.observe(fleet.stats(), consumer.lag())
 
         health = HealthServer(
             settings.metrics.host,
             settings.metrics.port,
             metrics.registry,
-            alive=lambda: "the engine has failed" if engine.failed.done() else None,
-            ready=lambda: None if consumer.partitions else "no partition is assigned yet",
+            alive=fleet.fatal,
+            ready=lambda: fleet.problem() if consumer.partitions else "no partition is assigned yet",
             refresh=refresh,
         )
         port = await health.start()
@@ -113,14 +116,15 @@ class App:
             await consumer.start()
             log.info(
                 "serving",
-                engine=engine.manifest.name,
+                engines=fleet.router.pool.names,
                 topics=settings.kafka.request_topics,
                 metrics=f"http://{settings.metrics.host}:{port}/metrics",
             )
             notify("READY=1")
             failure = await self._until_stopped(
                 consumer.run(),
-                _raise_when(engine),
+                fleet.watch(),
+                self._orders.run(),
                 self._report(metrics, consumer, refresh),
                 self._keep_alive(),
                 audit.run(publish),
@@ -145,7 +149,7 @@ class App:
             task.cancel()
         await asyncio.gather(*tasks[1:], stop, return_exceptions=True)
         for failure in failures:
-            log.error("failed", error=str(failure), exc_info=failure)
+            log.error("failed", error=str(failure), exc_info=None if _gpu_failure(failure) else failure)
         return failures[0] if failures else None
 
     async def _drain(self, consumer: Consumer) -> None:
@@ -179,13 +183,11 @@ class App:
             await asyncio.sleep(interval / 2 if interval else 3600.0)
             notify("WATCHDOG=1")
 
-    def _load(self, folder: Path) -> Engine:
-        wanted = self._settings.engine
-        engine = Engine.load(
-            folder, slots=wanted.slots, capacity=wanted.capacity, threads=wanted.threads, device=wanted.device
-        )
-        engine.start()
-        return engine
+    def _order(self, order: EngineOrder) -> None:
+        """From a signal or the control topic."""
+        if isinstance(order, Reload) and order.instance in (None, self._settings.instance):
+            self._reload.set()
+        self._orders.give(order)
 
     def _on_signal(self) -> None:
         if self._stopping.is_set():
@@ -205,10 +207,9 @@ def _exit_code(failure: BaseException | None) -> int:
     """What systemd and the operator see; the engine wraps the GPU's error in its own."""
     if failure is None:
         return 0
-    gpu = next((error for error in (failure, failure.__cause__) if isinstance(error, GpuFailed)), None)
+    gpu = _gpu_failure(failure)
     return gpu.exit_code if gpu else 1
 
 
-async def _raise_when(engine: Engine) -> None:
-    # Shielded: cancelling this waiter must not cancel the engine's own future.
-    await asyncio.shield(asyncio.wrap_future(engine.failed))
+def _gpu_failure(failure: BaseException) -> GpuFailed | None:
+    return next((error for error in (failure, failure.__cause__) if isinstance(error, GpuFailed)), None)

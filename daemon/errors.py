@@ -68,6 +68,13 @@ class UnknownModel(AutoGLMError):
     code = ErrorCode.UNKNOWN_MODEL
 
 
+class EngineInterrupted(AutoGLMError):
+    """The engine that worked on the request failed, another one can take it; send the request again."""
+
+    code = ErrorCode.ENGINE_FAILED
+    retryable = True
+
+
 class UnknownReplyTopic(AutoGLMError):
     """The reply topic does not exist; create it, or leave `reply-topic` out to use the default one."""
 

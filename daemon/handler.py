@@ -14,6 +14,7 @@ from daemon.kafka.envelope import Envelope
 from daemon.kafka.record import Emit, Incoming, Outgoing, Postponed
 from daemon.kafka.replies import refusal, reply_record, request_id
 from daemon.kafka.settings import KafkaSettings
+from daemon.memory.place import Place
 from daemon.ops.metrics import Metrics
 from daemon.settings import LimitSettings
 from schemas.errors import AutoGLMError
@@ -98,6 +99,8 @@ class Handler:
             notes=record.notes,
             topic=record.topic,
             tenant=envelope.tenant,
+            place=Place.of(record, self._kafka.group_id, envelope.tenant, request.user_id),
+            conversation=record.key,
             cancelled=record.cancelled,
             last_try=record.tries > self._kafka.max_retries,
             headers={"traceparent": envelope.traceparent} if envelope.traceparent else {},
@@ -141,6 +144,7 @@ def _log(reply: Reply, record: Incoming) -> None:
         "id": reply.id,
         "status": reply.status,
         "task": reply.task,
+        "engine": reply.model,
         "record": record.address,
         "attempt": reply.attempt,
         "tools": [f"{report.name}:{report.outcome}" for report in reply.tools],

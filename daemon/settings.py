@@ -22,6 +22,8 @@ from pydantic_settings import (
 from daemon.errors import ConfigurationError
 from daemon.explain import explain, unknown_variables
 from daemon.kafka.settings import KafkaSettings
+from daemon.memory.settings import MemorySettings
+from daemon.routing.route import Route, problems
 from daemon.tools.access import Grant
 
 PREFIX = "AUTOGLM_"
@@ -47,9 +49,24 @@ class _Section(BaseModel):
 
 class EngineSettings(_Section):
     path: Path | None = Field(default=None, description="Engine folder; left out: the bundled model.")
-    slots: int = Field(default=64, ge=1, description="Rows decoded together, and conversations kept warm.")
+    slots: int | None = Field(
+        default=None,
+        ge=1,
+        description="Rows decoded together, and conversations kept warm; left out: as many as fit, "
+        "on the CPU at most 64.",
+    )
     capacity: int | None = Field(default=None, ge=16, description="Tokens per slot; left out: the model's.")
-    device: str | None = Field(default=None, description="Of a TensorRT engine: the GPU's index or UUID.")
+    memory: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Share of the device's memory that each replica may take; left out: what is free or, "
+        "with several on one device, a fair part.",
+    )
+    replicas: int = Field(default=1, ge=1, description="How many of it, on each device.")
+    device: str | None = Field(
+        default=None, description="Of a TensorRT engine: the GPU's index or UUID, several with commas."
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads; left out: one per core.")
 
 
@@ -112,9 +129,14 @@ class Settings(BaseSettings):
 
     instance: str = Field(default_factory=lambda: f"{socket.gethostname()}/{os.getpid()}")
     kafka: KafkaSettings = KafkaSettings()
-    engine: EngineSettings = EngineSettings()
+    engine: EngineSettings = Field(default=EngineSettings(), description="The only engine.")
+    engines: dict[str, EngineSettings] = Field(
+        default={}, description="Several engines by the names that requests and routes use."
+    )
+    routes: list[Route] = Field(default=[], description="Which of `engines` answers what; the first counts.")
     agent: AgentSettings = AgentSettings()
     tools: ToolSettings = ToolSettings()
+    memory: MemorySettings = MemorySettings()
     limits: LimitSettings = LimitSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
@@ -157,13 +179,25 @@ def load(file: Path | None = None) -> Settings:
     class FromFile(Settings):
         model_config = SettingsConfigDict(toml_file=chosen)
 
-    problems = unknown_variables(PREFIX, Settings)
+    wrong = unknown_variables(PREFIX, Settings)
     try:
         settings = FromFile()
+        wrong += [f"{chosen or 'settings'}: {problem}" for problem in _contradictions(settings)]
     except ValidationError as error:
-        problems += explain(error, Settings, PREFIX, chosen)
+        wrong += explain(error, Settings, PREFIX, chosen)
     except tomllib.TOMLDecodeError as error:
-        problems.append(f"{chosen}: not valid TOML: {error}; mend that line.")
-    if problems:
-        raise ConfigurationError("\n".join(problems))
+        wrong.append(f"{chosen}: not valid TOML: {error}; mend that line.")
+    if wrong:
+        raise ConfigurationError("\n".join(wrong))
     return settings
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    if not settings.engines:
+        return ["`routes` go to `[engines.NAME]`; declare these."] if settings.routes else []
+    found = problems(settings.routes, settings.engines)
+    if "engine" in settings.model_fields_set:
+        found.append(
+            "`engine` is the only engine, beside `engines` there is none; move it to `[engines.NAME]`."
+        )
+    return found

@@ -39,6 +39,12 @@ class PromptTooLong(AutoGLMError):
     code: ClassVar[ErrorCode] = ErrorCode.PROMPT_TOO_LONG
 
 
+class HiddenStateMissing(AutoGLMError):
+    """This engine was built before graphs gave hidden states; build it again with `autoglm build`."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.CONFIGURATION
+
+
 class EngineBusy(AutoGLMError):
     """The engine's queue is full; send the request again later or raise its limit."""
 
@@ -76,7 +82,7 @@ class EngineTooLarge(AutoGLMError):
 
 
 class KernelError(AutoGLMError):
-    """The GPU kernels cannot be compiled; pip install nvidia-cuda-nvrtc of the driver's CUDA version."""
+    """The GPU kernels cannot be compiled or loaded; to compile them, pip install nvidia-cuda-nvrtc."""
 
     code: ClassVar[ErrorCode] = ErrorCode.CONFIGURATION
 

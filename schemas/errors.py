@@ -27,6 +27,7 @@ class ErrorCode(StrEnum):
     TOOL_FAILED = "tool_failed"
     TOOL_OUTCOME_UNKNOWN = "tool_outcome_unknown"
     ENGINE_FAILED = "engine_failed"
+    MEMORY_UNAVAILABLE = "memory_unavailable"
     REPLY_TOO_LARGE = "reply_too_large"
     RETRIES_EXHAUSTED = "retries_exhausted"
     CONFIGURATION = "configuration"

@@ -9,6 +9,17 @@ from schemas.reply import Outcome
 from schemas.strict import Strict
 
 
+class EngineState(Strict):
+    """Of all replicas of one engine together, also of those that only finish their requests."""
+
+    replicas: int
+    failed: int
+    active_rows: int
+    queued_prompts: int
+    cached_slots: int
+    tokens_per_second: float = Field(description="The most that decoding has brought.")
+
+
 class MetricsSnapshot(Strict):
     """State of one daemon, published every few seconds. Counters grow from the daemon's start."""
 
@@ -16,7 +27,7 @@ class MetricsSnapshot(Strict):
     instance: str = Field(description="`host/pid` of the daemon.")
     time: datetime
     uptime_seconds: float
-    engine: str
+    engines: dict[str, EngineState] = Field(description="By name.")
     requests_total: dict[str, int] = Field(description="Replies by status.")
     requests_in_flight: int
     tool_calls_total: dict[str, int] = Field(description="Executed tool calls by outcome.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from schemas.control import Cancel
+from schemas.control import Cancel, LoadEngine, Reload, RetireEngine
 from schemas.errors import ErrorBody
 from schemas.event import MetricsSnapshot, ToolAudit
 from schemas.reply import Delta, Reply
@@ -25,9 +25,13 @@ RECORDS: dict[str, Any] = {
     "metrics": MetricsSnapshot,
     "audit": ToolAudit,
     "cancel": Cancel,
+    "reload": Reload,
+    "load_engine": LoadEngine,
+    "retire_engine": RetireEngine,
     "error": ErrorBody,
 }
-WRITTEN_BY_OTHERS = ("request", "cancel")
+ORDERS = ("cancel", "reload", "load_engine", "retire_engine")
+WRITTEN_BY_OTHERS = ("request", *ORDERS)
 
 HEADERS = {
     "correlation-id": "Repeated on every record that answers the request.",
@@ -95,7 +99,7 @@ def asyncapi() -> dict[str, Any]:
                 "autoglm.replies", "Deltas while streaming, then one reply.", "reply", "delta"
             ),
             "control": channel(
-                "autoglm.control", "Key: none, or the request's. Every daemon reads all of it.", "cancel"
+                "autoglm.control", "Key: none, or the request's. Every daemon reads all of it.", *ORDERS
             ),
             "metrics": channel("autoglm.metrics", "A snapshot every few seconds.", "metrics"),
             "audit": channel("autoglm.audit", "Key: the request's id. One per executed tool call.", "audit"),
@@ -115,7 +119,7 @@ def asyncapi() -> dict[str, Any]:
                 "request": message("request", headers=True),
                 "reply": message("reply"),
                 "delta": message("delta"),
-                "cancel": message("cancel"),
+                **{order: message(order) for order in ORDERS},
                 "metrics": message("metrics"),
                 "audit": message("audit"),
             }

@@ -76,7 +76,8 @@ class Request(Strict):
         "else `topic/partition/offset`.",
     )
     task: str = Field(
-        default="chat", description="`chat`, `classify`, `extract`, `summarize` or a registered task."
+        default="chat",
+        description="`chat`, `classify`, `embed`, `extract`, `summarize` or a registered task.",
     )
     messages: list[Message] | None = Field(default=None, min_length=1)
     user_id: str | None = Field(default=None, max_length=256, description="On whose behalf the request runs.")
@@ -86,7 +87,8 @@ class Request(Strict):
         default=None,
         min_length=1,
         max_length=10_000,
-        description="For `classify`: several texts, each on its own; `structured` is then a list.",
+        description="For `classify` and `embed`: several texts, each on its own. `structured` then has a "
+        "verdict or a vector for each, in order.",
     )
     payload: Payload | None = None
     tools: list[str | ToolSchema] | None = Field(
@@ -102,6 +104,12 @@ class Request(Strict):
     response_format: ResponseFormat | None = None
     labels: list[str] | None = Field(
         default=None, min_length=1, max_length=1_000, description="For `classify`."
+    )
+    normalize: bool = Field(default=True, description="For `embed`: scale vectors to length 1.")
+    memory: bool | None = Field(
+        default=None,
+        description="For `chat`: put what the conversation, which the record's key names, said before in "
+        "front of this request, and remember it and its answer. Left out: as the daemon's `memory.use` says.",
     )
     model: str | None = Field(default=None, description="Name of an engine; left out: the default one.")
     sampling: Sampling = Sampling()

@@ -1,40 +1,46 @@
 """Requests in, replies out: whatever happens, one reply."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import structlog
 
 from daemon.agent.chat import Chat
 from daemon.agent.job import Job
+from daemon.agent.recall import Recall
 from daemon.agent.record import Record
-from daemon.agent.speaker import Machine, Speaker
+from daemon.agent.speaker import Speaker
 from daemon.agent.tasks import Task, standard_tasks
-from daemon.errors import InvalidRequest, UnknownModel, UnknownTask, status_of
+from daemon.errors import InvalidRequest, UnknownTask, status_of
 from daemon.tools.access import Access, Caller
 from daemon.tools.executor import Executor
 from daemon.tools.journal import Failure, Journal
 from daemon.tools.registry import Registry
 from daemon.tools.saga import Saga
-from engines.tokenizer import Tokenizer
 from schemas.errors import AutoGLMError
 from schemas.reply import Reply, Status
 
 log = structlog.get_logger(__name__)
 
 
+class Models(Protocol):
+    """As daemon.routing.router.Router: who answers a job, for as long as the block lasts."""
+
+    def choose(self, job: Job) -> AbstractContextManager[Speaker]: ...
+
+
 class Agent:
-    """`model` is the engine's name in replies; `system` opens chats that bring no system message.
+    """`system` opens chats that bring no system message.
 
     `registry` may be set anew at any time: requests in work keep the tools they began with.
     """
 
     def __init__(
         self,
-        machine: Machine,
-        tokenizer: Tokenizer,
+        models: Models,
         registry: Registry,
         *,
-        model: str,
         executor: Executor | None = None,
         max_rounds: int = 6,
         max_tokens: int = 512,
@@ -42,13 +48,14 @@ class Agent:
         max_tools: int = 16,
         tasks: Mapping[str, Task] | None = None,
         access: Access | None = None,
+        recall: Recall | None = None,
     ) -> None:
         self.registry = registry
         self._access = access or Access()
-        self.model = model
-        self.tasks = tasks if tasks is not None else standard_tasks(system, max_tools)
-        self._chat = Chat(Speaker(machine, tokenizer), max_rounds, max_tokens)
+        self.tasks = tasks if tasks is not None else standard_tasks(system, max_tools, recall)
+        self._models, self._max_rounds, self._max_tokens = models, max_rounds, max_tokens
         self._executor = executor or Executor()
+        self._recall = recall or Recall()
 
     async def run(self, job: Job) -> Reply:
         """The terminal reply, also for failures, expiry and `job.cancel()`: then what tools did is undone.
@@ -79,12 +86,16 @@ class Agent:
                     )
                     failure = Failure(status="error", error=hidden.body())
             await saga.undo(failure, job.context())
+        await self._recall.forget(job)
         return self._reply(job, record, failure.status, error=failure.error)
 
     async def _work(self, job: Job, record: Record, registry: Registry) -> Reply:
         job.check()
         task = self._task(job, registry)
-        conclusion = await task.run(job, record, self._chat, registry)
+        with self._models.choose(job) as speaker:
+            record.model = speaker.model
+            chat = Chat(speaker, self._max_rounds, self._max_tokens)
+            conclusion = await task.run(job, record, chat, registry)
         return self._reply(
             job,
             record,
@@ -96,15 +107,13 @@ class Agent:
 
     def _task(self, job: Job, registry: Registry) -> Task:
         request = job.request
-        if request.model not in (None, self.model):
-            raise UnknownModel(
-                f"there is no engine {request.model!r} here; leave `model` out or use {self.model}."
-            )
         task = self.tasks.get(request.task)
         if task is None:
             raise UnknownTask(f"there is no task {request.task!r}; use one of: {', '.join(self.tasks)}.")
         if request.texts is not None and not getattr(task, "takes_texts", False):
             raise InvalidRequest(f"task `{request.task}` takes no `texts`; send one request for each.")
+        if request.memory and not getattr(task, "keeps_memory", False):
+            raise InvalidRequest(f"task `{request.task}` keeps no conversation; leave `memory` out.")
         task.validate(request, registry)
         return task
 
@@ -114,7 +123,7 @@ class Agent:
                 "id": job.id,
                 "status": status,
                 "task": job.request.task,
-                "model": self.model,
+                "model": record.model,
                 "intent": record.intent,
                 "tools": record.saga.reports(),
                 "usage": record.usage(),

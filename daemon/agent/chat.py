@@ -1,7 +1,7 @@
 """The loop: intent → route → act → feed back, until the model answers."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from daemon.agent import conversation
@@ -23,11 +23,12 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a job came to, in the words of the reply."""
+    """What a job came to, in the words of the reply. `turns` were added between request and `message`."""
 
     message: Message
     finish_reason: FinishReason
     structured: Any = None
+    turns: tuple[conversation.Turn, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,14 @@ class Chat:
                 shape=shape,
             )
             if said.cut:
-                return _cut_short(said, tools, wanted, f"{job.key}/{round_}")
+                cut = _cut_short(said, tools, wanted, f"{job.key}/{round_}")
+                return replace(cut, turns=tuple(messages[begun:]))
             if record.intent is None:
                 record.intent = _intent(said.output)
             if isinstance(said.output, Answer):
                 text = said.output.text
-                return Conclusion(Message(role="assistant", content=text), "stop", value_of(wanted, text))
+                message = Message(role="assistant", content=text)
+                return Conclusion(message, "stop", value_of(wanted, text), tuple(messages[begun:]))
             if round_ == self.max_rounds:
                 break
             calls = said.output
@@ -86,11 +89,12 @@ class Chat:
             foreign = [pair for pair in zip(calls, ids, strict=True) if tools.tool(pair[0].name) is None]
             if foreign:
                 asked = conversation.call_message([call for call, _ in foreign], [id_ for _, id_ in foreign])
-                return Conclusion(asked, "tool_calls")
+                return Conclusion(asked, "tool_calls", turns=tuple(messages[begun:]))
             added = await self._turn(job, record, messages[begun:], tools, calls, round_)
             messages = [*messages, *added]
             if record.completion_tokens >= budget:
-                return Conclusion(Message(role="assistant", content=""), "length")
+                empty = Message(role="assistant", content="")
+                return Conclusion(empty, "length", turns=tuple(messages[begun:]))
             choice = _after(choice)
         raise TooManyRounds
 

@@ -29,6 +29,12 @@ def turns(request: Request, system: str | None = None) -> list[Turn]:
     return conversation
 
 
+def split(conversation: list[Turn]) -> tuple[list[Turn], list[Turn]]:
+    """The system messages that open it, and the rest."""
+    system = next((i for i, turn in enumerate(conversation) if turn["role"] != "system"), len(conversation))
+    return conversation[:system], conversation[system:]
+
+
 def call_id(key: str, round_: int, index: int) -> str:
     """Names a call; the same whenever the same request is run again."""
     return "call_" + sha256(f"{key}/{round_}/{index}".encode()).hexdigest()[:24]

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from daemon.errors import Cancelled, DeadlineExceeded
+from daemon.memory.place import Place
 from daemon.tools.context import ToolContext
 from daemon.tools.notes import NoNotes, Notes
-from schemas.errors import AutoGLMError, ErrorCode
+from engines.errors import EngineFailed
+from schemas.errors import AutoGLMError
 from schemas.reply import Delta
 from schemas.request import Request
 
@@ -24,8 +26,9 @@ class Job:
 
     `key` names the record, the same on every delivery and never the same for two records: side effects are
     recognized by it, for which the caller's own `id` is not unique enough. `topic` is where it was read,
-    `tenant` what the record's header says. `emit` takes the deltas of a streamed answer, `notes` keep its
-    journal.
+    `tenant` what the record's header says, `place` where it stands in what the daemon remembers. Jobs of one
+    `conversation` are best answered where its KV is. `emit` takes the deltas of a streamed answer, `notes`
+    keep its journal.
     """
 
     request: Request
@@ -40,16 +43,18 @@ class Job:
     notes: Notes = field(default_factory=NoNotes)
     topic: str = ""
     tenant: str | None = None
+    place: Place | None = None
+    conversation: bytes | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     last_try: bool = True
     _deltas: int = 0
 
     def may_start_over(self, error: AutoGLMError) -> bool:
         """Whether the job, ended by `error`, may be run again as if nothing had happened: no delta was seen
-        outside, and what tools did is in `notes`. An engine that has failed ends the process: the next try is
-        a new delivery there, whose deltas carry another attempt.
+        outside, and what tools did is in `notes`. An EngineFailed ends the process: the next try is a new
+        delivery there, whose deltas carry another attempt.
         """
-        unseen = self._deltas == 0 or error.code is ErrorCode.ENGINE_FAILED
+        unseen = self._deltas == 0 or isinstance(error, EngineFailed)
         return error.retryable and unseen and not self.last_try
 
     def cancel(self) -> None:

@@ -13,6 +13,7 @@ from schemas.reply import Intent, Timings, Usage
 class Record:
     job: Job
     saga: Saga
+    model: str | None = None
     intent: Intent | None = None
     _completions: list[Completion] = field(default_factory=list)
     _before_first: float = 0.0

@@ -1,51 +1,64 @@
 """Which tools to show the model when there are more than its prompt has room for.
 
-BM25 over names, descriptions and parameters (Robertson and Zaragoza, "The Probabilistic Relevance Framework:
-BM25 and Beyond", 2009); names count twice. Words of names are split at `_`, `-`, `.` and capitals; Chinese
-text, which has no spaces, counts by pairs of characters.
+BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009) over names,
+which count twice, descriptions, parameters with the values they may have, and the keywords that a tool
+declares: only these bridge a request in one language and a description in another. Names are split at `_`,
+`-`, `.` and capitals. Chinese text, which has no spaces, counts by characters and pairs of them; an id such
+as A1001 or ord-7 counts by its letters, too, as one of their kind.
 """
 
+import json
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from daemon.agent.toolset import Toolset
+from daemon.tools.tool import Tool
 from engines.tokenizer.identity import IdentityCache
 
-_K, _B = 1.2, 0.75
+_K = 1.2
+_B = 0.3  # declared keywords make a tool's text long, and are no reason to find it less
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _TERM = re.compile(r"[a-z]+|[0-9]+|[\u3400-\u9fff]+")
+_ID = re.compile(r"([a-z]+)[-_]?[0-9]+")
+_SUFFIXES = ("ing", "ed", "es", "s", "e")
 
 
 def terms(text: str) -> list[str]:
-    """Words without a plural's s, numbers, and pairs of Chinese characters."""
+    """Words without their commonest endings, numbers, Chinese characters and pairs of them, kinds of ids."""
     found = list[str]()
     for word in _TERM.findall(_HUMP.sub(" ", text).lower()):
         if word[0] >= "\u3400":
-            found += [word[i : i + 2] for i in range(len(word) - 1)] or [word]
+            found += [*word, *(word[i : i + 2] for i in range(len(word) - 1))]
         else:
-            found.append(word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] != "s" else word)
-    return found
+            found.append(_stem(word))
+    return found + [f"{letters}#" for letters in _ID.findall(text.lower())]
+
+
+def _stem(word: str) -> str:
+    if not word.endswith("ss"):
+        for suffix in _SUFFIXES:
+            if word.endswith(suffix) and len(word) >= len(suffix) + 3:
+                return word.removesuffix(suffix)
+    return word
 
 
 class Index:
-    """For one list of OpenAI function schemas."""
+    """For one list of tools: those of the server, and OpenAI function schemas."""
 
-    def __init__(self, schemas: Sequence[dict[str, Any]]) -> None:
-        self._counts = [Counter(terms(_text(schema["function"]))) for schema in schemas]
+    def __init__(self, tools: Sequence[Tool | dict[str, Any]]) -> None:
+        self._counts = [Counter(terms(" ".join(_texts(tool)))) for tool in tools]
         sizes = [count.total() for count in self._counts]
         mean = sum(sizes) / max(1, len(sizes)) or 1.0
         self._norms = [_K * (1 - _B + _B * size / mean) for size in sizes]
         spread = Counter(term for count in self._counts for term in count)
-        self._weights = {
-            term: math.log(1 + (len(schemas) - n + 0.5) / (n + 0.5)) for term, n in spread.items()
-        }
+        self._weights = {term: math.log(1 + (len(tools) - n + 0.5) / (n + 0.5)) for term, n in spread.items()}
 
     def scores(self, query: str) -> list[float]:
-        """How well each schema fits."""
+        """How well each of them fits."""
         wanted = [term for term in dict.fromkeys(terms(query)) if term in self._weights]
         return [
             sum(self._weights[t] * count[t] * (_K + 1) / (count[t] + norm) for t in wanted if count[t])
@@ -64,8 +77,10 @@ def shortlist(tools: Toolset, query: str, limit: int, keep: Collection[str] = ()
     if len(tools.schemas) <= limit:
         return tools
     fixed = {tools.choice, *keep}
-    scores = _index(tools.schemas).scores(query)
     names = [schema["function"]["name"] for schema in tools.schemas]
+    server = dict(tools.server)
+    every = [server.get(name, schema) for name, schema in zip(names, tools.schemas, strict=True)]
+    scores = _index(every).scores(query)
     order = sorted(range(len(names)), key=lambda i: (names[i] not in fixed, -scores[i], i))
     chosen = {names[i] for i in order[:limit]}
     return replace(
@@ -75,8 +90,25 @@ def shortlist(tools: Toolset, query: str, limit: int, keep: Collection[str] = ()
     )
 
 
-def _text(function: dict[str, Any]) -> str:
-    parameters = function.get("parameters", {}).get("properties", {})
-    words = [function["name"], function["name"], function.get("description", ""), *parameters]
-    words += [p.get("description", "") for p in parameters.values() if isinstance(p, dict)]
-    return " ".join(words)
+def _texts(tool: Tool | dict[str, Any]) -> Iterator[str]:
+    schema = tool.schema if isinstance(tool, Tool) else tool
+    function = schema["function"]
+    yield from (function["name"], function["name"], function.get("description", ""))
+    yield from _parameters(function.get("parameters", {}))
+    if isinstance(tool, Tool):
+        yield from tool.keywords
+
+
+def _parameters(schema: Any) -> Iterator[str]:
+    """Names, descriptions and possible values of an object's members, and of theirs."""
+    members = schema.get("properties") if isinstance(schema, dict) else None
+    for name, inner in members.items() if isinstance(members, dict) else ():
+        yield name
+        if isinstance(inner, dict):
+            yield str(inner.get("description", ""))
+            values = [inner.get(key) for key in ("enum", "examples", "const", "default")]
+            yield json.dumps(
+                [value for value in values if value is not None], ensure_ascii=False, default=str
+            )
+            yield from _parameters(inner)
+            yield from _parameters(inner.get("items"))

@@ -9,15 +9,20 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from daemon.agent.constraints import Constraints
 from daemon.agent.job import Job
 from daemon.agent.record import Record
 from daemon.errors import Cancelled, DeadlineExceeded
+from engines.serve.grammar import Grammar
 from engines.serve.options import OptionTree
 from engines.serve.prompt import Chunk, Completion, Prompt, Sampling
 from engines.tokenizer import Answer, Output, Shape, Tokenizer
 
 LONG_TEXT = 20_000  # characters; about 10 ms of rendering
+LONG_SCHEMA = 4_000  # characters; about 10 ms of checking, up to a second for the longest
 AT_ONCE = 128  # prompts of one request in the engine: enough for full batches, and others get their turn
 
 
@@ -47,8 +52,10 @@ class Said:
 
 
 class Speaker:
-    def __init__(self, machine: Machine, tokenizer: Tokenizer) -> None:
-        self._machine, self.tokenizer = machine, tokenizer
+    """`model` is the engine's name in replies."""
+
+    def __init__(self, machine: Machine, tokenizer: Tokenizer, model: str) -> None:
+        self._machine, self.tokenizer, self.model = machine, tokenizer, model
         self._constraints = Constraints(tokenizer.format)
         self._options = lru_cache(maxsize=64)(self._build_options)
 
@@ -75,7 +82,7 @@ class Speaker:
             token_ids=await self._render(messages, tools),
             max_tokens=max_tokens,
             sampling=Sampling(**wanted.model_dump()),
-            grammar=self._constraints.grammar(tools, choice, shape, parallel),
+            grammar=await self._grammar(tools, choice, shape, parallel),
             priority=job.priority,
             deadline=job.deadline,
         )
@@ -107,16 +114,33 @@ class Speaker:
 
         One prefill each; nothing is generated. Raises what `say` raises.
         """
+        options = self._options(tuple(labels))
+        completions = await self._prefill(job, record, conversations, options=options)
+        return [[math.exp(logprob) for logprob in completion.logprobs] for completion in completions]
+
+    async def embed(
+        self, job: Job, record: Record, conversations: Iterable[Sequence[dict[str, Any]]]
+    ) -> NDArray[np.float32]:
+        """The hidden state from which the answer to each would begin, [conversations, hidden].
+
+        One prefill each; nothing is generated. Raises what `say` raises, and HiddenStateMissing.
+        """
+        completions = await self._prefill(job, record, conversations, embed=True)
+        return np.array([completion.hidden for completion in completions], np.float32)
+
+    async def _prefill(
+        self, job: Job, record: Record, conversations: Iterable[Sequence[dict[str, Any]]], **wanted: Any
+    ) -> list[Completion]:
         submitted = time.monotonic()
-        completions = await job.wait_for(self._score(job, conversations, self._options(tuple(labels))))
+        completions = await job.wait_for(self._prefilled(job, conversations, wanted))
         seconds = time.monotonic() - submitted
         record.generated(_together(completions, seconds), submitted)
         for completion in completions:
             _check(completion)
-        return [[math.exp(logprob) for logprob in completion.logprobs] for completion in completions]
+        return completions
 
-    async def _score(
-        self, job: Job, conversations: Iterable[Sequence[dict[str, Any]]], options: OptionTree
+    async def _prefilled(
+        self, job: Job, conversations: Iterable[Sequence[dict[str, Any]]], wanted: dict[str, Any]
     ) -> list[Completion]:
         running, done = deque[Generation](), list[Completion]()
         try:
@@ -127,7 +151,7 @@ class Speaker:
                 prompt = Prompt(
                     token_ids=await self._render(messages, ()),
                     max_tokens=1,
-                    options=options,
+                    **wanted,
                     priority=job.priority,
                     deadline=job.deadline,
                 )
@@ -150,6 +174,13 @@ class Speaker:
         if sum(len(message["content"]) for message in messages) > LONG_TEXT:
             return await asyncio.to_thread(self.tokenizer.render, messages, tools)
         return self.tokenizer.render(messages, tools)
+
+    async def _grammar(
+        self, tools: tuple[dict[str, Any], ...], choice: str, shape: Shape | None, parallel: bool
+    ) -> Grammar | None:
+        if self._constraints.length(tools, shape) > LONG_SCHEMA:
+            return await asyncio.to_thread(self._constraints.grammar, tools, choice, shape, parallel)
+        return self._constraints.grammar(tools, choice, shape, parallel)
 
     async def _follow(self, job: Job, generation: Generation) -> Completion:
         if job.request.stream and job.emit is not None:

@@ -38,6 +38,9 @@ def select(request: Request, registry: Registry) -> Toolset:
             server[name] = tool
         else:
             name, schema = entry.function.name, entry.model_dump(exclude_none=True)
+            members = entry.function.parameters.get("properties", {})
+            if not isinstance(members, dict):
+                raise InvalidRequest(f"tools: {name}: `properties` must be an object of JSON Schemas.")
         if name in schemas:
             raise InvalidRequest(f"tools: {name!r} is there twice; keep one.")
         schemas[name] = schema

@@ -4,7 +4,8 @@ import sys
 
 import typer
 
-from daemon.cli import ask, broker, build, cancel, check, complete, demo, dlq, inspect, run
+from daemon.cli import ask, broker, build, cancel, check, complete, demo, dlq, engine, inspect, run
+from engines.errors import GpuFailed
 from schemas.errors import AutoGLMError
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: systemd does not restart on it
@@ -27,6 +28,7 @@ app.command("inspect")(inspect.inspect)
 app.command("complete")(complete.complete)
 app.add_typer(broker.app, name="broker")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(engine.app, name="engine")
 
 
 def main() -> None:
@@ -35,6 +37,7 @@ def main() -> None:
         app()
     except AutoGLMError as error:
         print(f"autoglm: {error}", file=sys.stderr)
-        sys.exit(EXIT_CONFIGURATION if error.code == "configuration" else 1)
+        usual = EXIT_CONFIGURATION if error.code == "configuration" else 1
+        sys.exit(error.exit_code if isinstance(error, GpuFailed) else usual)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -13,20 +13,31 @@ if TYPE_CHECKING:
 
 
 def check(config: Config = None) -> None:
-    """Validate settings, engine and tools without starting anything."""
-    from daemon.bundled import bundled_engine
+    """Validate settings, engines, routes and tools without starting anything."""
     from daemon.errors import ConfigurationError
+    from daemon.routing.wanted import wanted_by
     from daemon.settings import load
     from engines.manifest import Manifest
+    from engines.serve.pool.shares import shares
 
     settings = load(config)
-    folder = settings.engine.path or bundled_engine()
-    manifest = Manifest.load(folder)
+    wanted, routes = wanted_by(settings)
+    shares([place for one in wanted.values() for place in one.places])
+    settings.memory.open()
     registry, problems = asyncio.run(_tools(settings.tools))
     typer.echo(f"kafka    {settings.kafka.bootstrap_servers}, group {settings.kafka.group_id}, "
                f"{', '.join(settings.kafka.request_topics)} → {settings.kafka.reply_topic}")  # fmt: skip
-    typer.echo(f"engine   {manifest.name}: {manifest.family} {manifest.precision}, {folder}")
+    for one in wanted.values():
+        manifest = Manifest.load(one.folder)
+        replicas = f" × {len(one.places)}" if len(one.places) > 1 else ""
+        typer.echo(f"engine   {one.name}{replicas}: {manifest.family} {manifest.precision}, {one.folder}")
+    for route in routes:
+        conditions = route.model_dump(exclude={"engine", "fallback"}, exclude_none=True)
+        told = "; ".join(f"{key} {', '.join(patterns)}" for key, patterns in conditions.items())
+        typer.echo(f"route    {told or 'everything else'} → {', else '.join(route.engines)}")
     typer.echo(f"tools    {', '.join(tool.name for tool in registry) or 'none'}")
+    place = "in Redis" if settings.memory.url else "in the process"
+    typer.echo(f"memory   {settings.memory.use}, {place}")
     typer.echo(f"metrics  http://{settings.metrics.host}:{settings.metrics.port}/metrics")
     if problems:
         raise ConfigurationError("\n".join(problems))

@@ -1,13 +1,15 @@
 """`autoglm run`: the daemon."""
 
 import asyncio
+import logging
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from daemon.cli.options import Config
+from engines.errors import GpuFailed
 
 
 def run(
@@ -24,15 +26,24 @@ def run(
 
     settings = load(config)
     logs.configure(settings.log.level, settings.log.format)
+    app = App(settings, lambda: load(config))
     if not with_broker:
-        sys.exit(asyncio.run(App(settings).run()))
+        _exit(asyncio.run(app.run()))
 
     from daemon.kafka.embedded import EmbeddedBroker
 
     if "AUTOGLM_KAFKA__BOOTSTRAP_SERVERS" in os.environ:
         # Whoever names a cluster wants that one, not one of ours at the same address.
-        sys.exit(asyncio.run(App(settings).run()))
+        _exit(asyncio.run(app.run()))
     port = int(settings.kafka.bootstrap_servers.split(",")[0].rpartition(":")[2])
     with EmbeddedBroker(state_folder() / "kafka", port=port):
-        code = asyncio.run(App(settings).run())
+        code = asyncio.run(app.run())
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
+    if code == GpuFailed.exit_code:
+        # What libraries do at the end of a process would wait for the GPU for ever.
+        logging.shutdown()
+        os._exit(code)
     sys.exit(code)

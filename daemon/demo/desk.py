@@ -20,15 +20,55 @@ Result = dict[str, Any]
 _WORD = re.compile(r"[a-z0-9-]{3,}|[一-鿿]")
 
 
+# The descriptions, which the model was trained on, are English and short.
+KEYWORDS = {
+    "query_user_data": (
+        "who is the customer, profile, account, membership tier, email address, contacts, U1024, usr_8",
+        "客户 用户 账户 账号 会员 资料 档案 信息 等级 邮箱 联系方式",
+    ),
+    "order_status": (
+        "where is my order, parcel, package, shipment, delivery, tracking, carrier, arrive, A1001, ORD-7",
+        "订单 包裹 快递 物流 发货 送货 到货 配送 运输 状态 进度 到哪了",
+    ),
+    "refund_order": (
+        "money back, return, reimburse, repay, give back the amount paid for an order, A1001, ORD-7",
+        "退款 退钱 退货 退回 返还 金额 赔付",
+    ),
+    "create_ticket": (
+        "report a problem, complaint, issue, broken, file, raise, escalate, high or low priority, U1024",
+        "工单 开工单 新建 提交 创建 登记 报修 投诉 问题 故障 优先级 紧急",
+    ),
+    "cancel_ticket": (
+        "withdraw, revoke, drop or close a ticket, T501, TCK-12",
+        "工单 取消 撤销 撤回 关闭 作废",
+    ),
+    "search_knowledge": (
+        "how do I, how to, instructions, guide, FAQ, policy, documentation, manual, find out",
+        "怎么 如何 怎样 教程 帮助 文档 文章 说明 规则 政策 流程 知识库 搜索 查找",
+    ),
+    "assess_risk": (
+        "fraud, suspicious, safe, risky transaction, check a charge, U1024",
+        "风险 评估 风控 欺诈 可疑 安全 付款 支付 交易",
+    ),
+    "service_status": (
+        "outage, down, online, offline, running, available, incident, health of a system",
+        "服务 系统 正常 运行 可用 宕机 挂了 故障 中断 状态 在线",
+    ),
+}
+
+
 def declare(desk: "Desk") -> None:
     """Registers the eight tools."""
 
     def look(name: str, description: str, function: Callable[..., Result]) -> None:
-        register_tool(function, name=name, description=description, read_only=True, timeout=5.0, retries=1)
+        declared(function, name=name, description=description, read_only=True, retries=1)
 
     def act(name: str, description: str, function: Callable[..., Result], **more: Any) -> None:
         # Each of them recognizes a repeated call, see the methods.
-        register_tool(function, name=name, description=description, idempotent=True, timeout=5.0, **more)
+        declared(function, name=name, description=description, idempotent=True, **more)
+
+    def declared(function: Callable[..., Result], *, name: str, **more: Any) -> None:
+        register_tool(function, name=name, timeout=5.0, keywords=KEYWORDS[name], **more)
 
     look("query_user_data", "Look up a customer by user id.", desk.query_user_data)
     look("order_status", "Tell the status of an order.", desk.order_status)

@@ -11,6 +11,7 @@ from daemon.kafka.errors import LaneFenced
 from daemon.kafka.history import History
 from daemon.kafka.journal import JournalTopic
 from daemon.kafka.lane import Lane
+from daemon.kafka.lease import Lease
 from daemon.kafka.offsets import Mark, Progress
 from daemon.kafka.producer import may_pass
 from daemon.kafka.publisher import LanePublisher, Publisher
@@ -34,20 +35,25 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
+        lease: Lease,
         publisher: Publisher,
         journal: JournalTopic,
         history: History,
         room: Room,
         settings: KafkaSettings,
         fail: Callable[[BaseException], None],
+        begin: Callable[[str, int], None] | None = None,
     ) -> None:
-        """`fail` ends the daemon: called with what no lane can recover from."""
-        self._consumer = consumer
+        """`fail` ends the daemon: called with what no lane can recover from. `begin` hears of every topic and
+        partition that a new lane is opened for: others may have answered its requests until now.
+        """
+        self._consumer, self._lease = consumer, lease
         self._publisher = publisher
         self._journal, self._history = journal, history
         self._room = room
         self._settings = settings
         self._fail = fail
+        self._begin = begin
         self._openings: dict[TopicPartition, asyncio.Task[None]] = {}
         self._closings: list[asyncio.Task[None]] = []
         self._moving = True  # between revocation and assignment, and for good once draining
@@ -58,6 +64,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         """Finishes what fits the grace period; the client keeps up its heartbeats meanwhile."""
         with self._failing():
             self._moving = True
+            self._lease.lose()
             await self._cancel_openings()
             lanes = list(self.lanes.values())
             for lane in lanes:
@@ -77,6 +84,12 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._open_soon(partition, after=0.0)
             self._closings = [task for task in self._closings if not task.done()]
             self._closings += [asyncio.create_task(lane.close()) for lane in lost]
+
+    def rewind(self, partition: TopicPartition) -> None:
+        """Have what was read of it since its lane's last record delivered again."""
+        lane = self.lanes.get(partition)
+        if lane is not None and not lane.suspended and partition in self._consumer.assignment():
+            self._consumer.seek(partition, lane.position)
 
     async def drain(self, grace_seconds: float) -> None:
         """Hand out nothing more, wait for what is in work, commit, close."""
@@ -115,6 +128,9 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         self._openings[partition] = asyncio.create_task(opening(), name=f"open {_name(partition)}")
 
     async def _open(self, partition: TopicPartition) -> None:
+        # A process that was frozen since it was given the partition would fence the rightful owner.
+        if not await self._lease.renew():
+            raise LaneFenced("The group does not acknowledge this process.")
         lane = self.lanes.get(partition)
         if lane is not None:
             if await self._is_still_ours(partition, lane):
@@ -148,6 +164,8 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         return False
 
     async def _lane(self, partition: TopicPartition, publisher: LanePublisher) -> Lane:
+        if self._begin is not None:
+            self._begin(partition.topic, partition.partition)
         # Read only now: no former owner can commit any more.
         mark = await self._committed(partition)
         begin = (await self._consumer.beginning_offsets([partition]))[partition]
@@ -186,9 +204,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._moving or partition not in self._consumer.assignment():
             return
         self._consumer.pause(partition)
-        # A process that was frozen learns from its next heartbeat that the partition is not its any more;
-        # opening it before that would fence the rightful owner.
-        self._open_soon(partition, after=self._settings.session_timeout_seconds / 2)
+        self._open_soon(partition, after=_RETRY_SECONDS)
 
     async def _committed(self, partition: TopicPartition) -> Mark | None:
         # The public call leaves out the metadata; this one retries while the coordinator moves.

@@ -1,6 +1,7 @@
 """Requests in, answers out: the Kafka side of the daemon in four verbs."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Self
 
 import structlog
@@ -14,6 +15,7 @@ from daemon.kafka.control import Control
 from daemon.kafka.exactly_once import TransactionalPublisher
 from daemon.kafka.history import History
 from daemon.kafka.journal import JournalTopic
+from daemon.kafka.lease import Lease
 from daemon.kafka.producer import close, new_producer, send, send_all
 from daemon.kafka.publisher import Publisher
 from daemon.kafka.record import Handler, Outgoing
@@ -21,6 +23,8 @@ from daemon.kafka.room import Room
 from daemon.kafka.settings import KafkaSettings
 from daemon.kafka.slots import Slots
 from daemon.kafka.topics import Topics
+from daemon.kafka.waiting import REQUEST_BYTES
+from schemas.control import EngineOrder
 
 log = structlog.get_logger(__name__)
 
@@ -29,12 +33,25 @@ _POLL_MILLISECONDS = 500
 _FETCH_WAIT_MILLISECONDS = 50
 # A paused partition's prefetched records are dropped and fetched again later: keep that small.
 _FETCH_BYTES = 256 * 1024
+_DOUBT_SECONDS = 0.1  # before records are read again that came while nobody knew whose they are
 
 
 class Consumer:
-    """`start`, `run` until `drain` or a failure, `stop`. One object is used once."""
+    """`start`, `run` until `drain` or a failure, `stop`. One object is used once.
 
-    def __init__(self, settings: KafkaSettings, handler: Handler) -> None:
+    `on_order` hears of what the control topic says of other things than requests, `on_begin` of topic and
+    partition whenever others may have answered its requests before. `handler` refuses values of more than
+    `request_bytes`.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        handler: Handler,
+        on_order: Callable[[EngineOrder], None] = lambda order: None,
+        on_begin: Callable[[str, int], None] | None = None,
+        request_bytes: int = REQUEST_BYTES,
+    ) -> None:
         self._settings = settings
         self._handler = handler
         self._draining = asyncio.Event()
@@ -63,7 +80,7 @@ class Consumer:
             if settings.delivery == "exactly-once"
             else AtLeastOncePublisher(self._producer, self._consumer.commit)
         )
-        self._control = Control(settings, self._cancel)
+        self._control = Control(settings, self._cancel, on_order)
         self._cancellations = Cancellations(settings.cancel_keep_seconds)
         room = Room(
             settings,
@@ -72,10 +89,14 @@ class Consumer:
             Answers(settings, self._topics),
             Slots(settings.max_in_flight),
             self._cancellations,
+            request_bytes,
         )
         journal = JournalTopic(settings, self._topics)
         history = History(settings, self._topics)
-        self._assignment = Assignment(self._consumer, publisher, journal, history, room, settings, self._fail)
+        self._lease = Lease(self._consumer, settings.session_timeout_seconds)
+        self._assignment = Assignment(
+            self._consumer, self._lease, publisher, journal, history, room, settings, self._fail, on_begin
+        )
 
     async def start(self) -> None:
         """Verify or create topics, connect, join the group.
@@ -175,6 +196,11 @@ class Consumer:
         while True:
             # Never cancelled while the consumer lives: the client would leak its fetch context.
             batches = await self._consumer.getmany(timeout_ms=_POLL_MILLISECONDS, max_records=most)
+            if batches and not self._lease.held:
+                for partition in batches:
+                    self._assignment.rewind(partition)
+                await asyncio.sleep(_DOUBT_SECONDS)
+                continue
             for partition, records in batches.items():
                 lane = lanes.get(partition)
                 if lane is None or lane.suspended:

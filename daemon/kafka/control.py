@@ -6,22 +6,30 @@ from collections.abc import Callable
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import ConsumerStoppedError
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from daemon.kafka.cancellations import Cancellation
 from daemon.kafka.reader import stop_reader
 from daemon.kafka.settings import KafkaSettings
-from schemas.control import Cancel
+from schemas.control import Cancel, EngineOrder
+from schemas.control import Control as Record
 
 _POLL_MILLISECONDS = 500
 log = structlog.get_logger(__name__)
+_RECORD: TypeAdapter[Cancel | EngineOrder] = TypeAdapter(Record)
 
 
 class Control:
-    """Tells `on_cancel` of every cancel that comes after `start`. What it cannot read it logs and skips."""
+    """Tells `on_cancel` of every cancel and `on_order` of every other order that comes after `start`. What it
+    cannot read it logs and skips."""
 
-    def __init__(self, settings: KafkaSettings, on_cancel: Callable[[Cancellation], None]) -> None:
-        self._on_cancel = on_cancel
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        on_cancel: Callable[[Cancellation], None],
+        on_order: Callable[[EngineOrder], None],
+    ) -> None:
+        self._on_cancel, self._on_order = on_cancel, on_order
         self._consumer = AIOKafkaConsumer(
             settings.control_topic,
             **settings.connection(),
@@ -51,9 +59,13 @@ class Control:
 
     def _read(self, record: ConsumerRecord) -> None:
         try:
-            cancel = Cancel.model_validate_json(record.value or b"")
+            read = _RECORD.validate_json(record.value or b"")
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]["msg"]
             log.warning("control_record_ignored", offset=record.offset, problem=problem)
             return
-        self._on_cancel(Cancellation(cancel.id, cancel.correlation_id, record.key))
+        if isinstance(read, Cancel):
+            self._on_cancel(Cancellation(read.id, read.correlation_id, record.key))
+        else:
+            log.info("order", type=read.type, offset=record.offset)
+            self._on_order(read)

@@ -18,8 +18,9 @@ from daemon.kafka.journal import LaneJournal, RequestNotes
 from daemon.kafka.offsets import Mark, Progress
 from daemon.kafka.order import KeyOrder
 from daemon.kafka.publisher import LanePublisher
+from daemon.kafka.ready import Ready
 from daemon.kafka.record import Incoming, Outgoing, Postponed
-from daemon.kafka.room import Answered, Room
+from daemon.kafka.room import Room
 from daemon.kafka.suspects import Condemned, Suspects
 from daemon.kafka.waiting import Waiting
 
@@ -61,13 +62,13 @@ class Lane:
         self._order = KeyOrder(room.settings.tenant_weights)
         self._work: dict[asyncio.Task[None], Waiting] = {}
         self._alarm = Alarm(self._sweep)  # for the deadlines of what waits
-        self._ready: deque[Answered] = deque()
+        self._ready = Ready(room.settings)
         self._noted: deque[tuple[Sequence[Outgoing], asyncio.Future[None]]] = deque()
         self._publishing = False
         self.suspended = False
         self.ended = False
         self.full = False  # the partition should be paused
-        self._changed = asyncio.Event()  # something to dispatch or to publish may be there
+        self._changed = asyncio.Event()  # something to dispatch may be there
         self._idle = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.committed: Mark | None = None
@@ -130,6 +131,7 @@ class Lane:
         # What is resting may have failed with all of the process: that is no orderly end.
         counts = self._suspects.counts if self._order.resting else self._suspects.left_in_order()
         self._alarm.stop()
+        self._ready.stop()
         tasks = [*self._tasks, *self._work]
         for task in tasks:
             task.cancel()
@@ -151,6 +153,9 @@ class Lane:
         else:
             self._idle.clear()
         self._changed.set()
+        alone = self.suspended or not self._work
+        if self._noted or (self._ready and (alone or self._ready.full)):  # tools wait for their notes
+            self._ready.hurry()
 
     def _take(self) -> None:
         while self._outside and self._order.waiting < self._limit and self._suspect is None:
@@ -191,7 +196,7 @@ class Lane:
                 self._order.runnable
                 and not self.suspended
                 and len(self._work) < settings.max_in_flight_per_partition
-                and len(self._ready) < settings.commit_max_records
+                and not self._ready.full
             ):
                 alone = self._suspect is not None
                 await self._room.slots.acquire(alone=alone)
@@ -232,7 +237,7 @@ class Lane:
             self._rest(waiting, postponed.seconds)
             return
         self._window.note(record, answered.records)
-        self._ready.append(answered)
+        self._ready.add(answered, time.monotonic() - record.received)
         self._order.done(waiting)
         self._stir()
 
@@ -254,33 +259,26 @@ class Lane:
         return written
 
     async def _publish_ready(self) -> None:
-        settings = self._room.settings
         while True:
-            while self._ready or self._noted:
-                # Tools wait for their notes; replies may wait for company.
-                if self._work and not self._noted and len(self._ready) < settings.commit_max_records:
-                    await asyncio.sleep(settings.commit_interval_seconds)
-                count = min(len(self._ready), settings.commit_max_records)
-                batch = [self._ready.popleft() for _ in range(count)]
-                self._publishing = True
-                noted, self._noted = self._noted, deque()
-                for answered in batch:
-                    self._progress.finish(answered.offset)
-                records = [record for notes, _ in noted for record in notes]
-                records += [record for answered in batch for record in answered.records]
-                if batch:
-                    self._suspects.finished(self._suspect is not None, self._progress.done_up_to)
-                await self._publish(records, self._progress.mark(self._suspects.counts))
-                self._suspect = None if batch else self._suspect
-                self._publishing = False
-                for _, written in noted:
-                    if not written.done():  # cancelled with the request that waited
-                        written.set_result(None)
-                for failure in (answered.failure for answered in batch if answered.failure):
-                    raise failure
-                self._take()
-            self._changed.clear()
-            await self._changed.wait()
+            await self._ready.due()
+            batch = self._ready.take()
+            self._publishing = True
+            noted, self._noted = self._noted, deque()
+            for answered in batch:
+                self._progress.finish(answered.offset)
+            records = [record for notes, _ in noted for record in notes]
+            records += [record for answered in batch for record in answered.records]
+            if batch:
+                self._suspects.finished(self._suspect is not None, self._progress.done_up_to)
+            await self._publish(records, self._progress.mark(self._suspects.counts))
+            self._suspect = None if batch else self._suspect
+            self._publishing = False
+            for _, written in noted:
+                if not written.done():  # cancelled with the request that waited
+                    written.set_result(None)
+            for failure in (answered.failure for answered in batch if answered.failure):
+                raise failure
+            self._take()
 
     async def _publish(self, records: Sequence[Outgoing], mark: Mark) -> None:
         async with self.publishing:

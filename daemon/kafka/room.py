@@ -35,12 +35,15 @@ class Room:
     answers: Answers
     slots: Slots
     cancellations: Cancellations
+    request_bytes: int  # larger values are refused
 
     def waiting(self, record: Incoming) -> Waiting:
         """The record as it enters a lane; cancelled if a cancel overtook it."""
         settings = self.settings
         group = settings.group_id if settings.duplicate_window_seconds else None
-        waiting = Waiting.of(record, unordered=settings.unordered, group=group)
+        waiting = Waiting.of(
+            record, unordered=settings.unordered, group=group, limit_bytes=self.request_bytes
+        )
         if self.cancellations.claim(waiting):
             record.cancelled.set()
         return waiting

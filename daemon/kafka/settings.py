@@ -40,7 +40,16 @@ class KafkaSettings(BaseModel):
     max_in_flight: int = Field(default=64, ge=1, description="Requests worked on at once, all partitions.")
     max_in_flight_per_partition: int = Field(default=64, ge=1)
     commit_interval_seconds: float = Field(
-        default=0.02, ge=0.0, le=5.0, description="How long finished replies wait for company."
+        default=0.02, ge=0.0, le=5.0, description="How long finished replies wait for company at least."
+    )
+    commit_patience: float = Field(
+        default=0.2,
+        ge=0.0,
+        le=1.0,
+        description="How long they wait at most, as a share of the time that the request has taken already.",
+    )
+    commit_max_interval_seconds: float = Field(
+        default=0.25, ge=0.0, le=5.0, description="They never wait longer, however long the request took."
     )
     commit_max_records: int = Field(default=500, ge=1, description="Requests per commit at most.")
     transaction_timeout_seconds: float = Field(

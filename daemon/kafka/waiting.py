@@ -8,7 +8,7 @@ from daemon.kafka.duplicates import fingerprint_of
 from daemon.kafka.envelope import Envelope
 from daemon.kafka.record import Incoming
 
-_PEEK_BYTES = 2**20  # a larger value is not read just to order it: it has neither id nor user here
+REQUEST_BYTES = 2**20
 
 
 @dataclass(eq=False, slots=True)
@@ -29,17 +29,28 @@ class Waiting:
     suspect: bool = False  # may have crashed the process, see Suspects
 
     @classmethod
-    def of(cls, record: Incoming, *, unordered: bool = False, group: str | None = None) -> "Waiting":
+    def of(
+        cls,
+        record: Incoming,
+        *,
+        unordered: bool = False,
+        group: str | None = None,
+        limit_bytes: int = REQUEST_BYTES,
+    ) -> "Waiting":
         """`group`: of the daemons that remember each other's replies; None: duplicates are not looked for.
+        A value beyond the limit is going to be refused and not read here: it has neither id nor user nor
+        duplicates.
 
         Never raises: what cannot be read here is the handler's to refuse.
         """
         envelope = Envelope.of(record)
-        value = _value(record.value or b"")
+        body = record.value or b""
+        fits = len(body) <= limit_bytes
+        value = _value(body) if fits else {}
         user, key = _text(value.get("user_id")), record.key
         name, fingerprint = _text(value.get("id")) or envelope.correlation_id, None
-        if group is not None and name is not None:
-            fingerprint = fingerprint_of(group, key, name, record.value or b"")
+        if group is not None and name is not None and fits:
+            fingerprint = fingerprint_of(group, key, name, body)
         # A duplicate waits for its first, also where nothing else would make it wait.
         order = fingerprint if unordered or key is None else key
         return cls(
@@ -60,7 +71,7 @@ class Waiting:
 
 def _value(value: bytes) -> dict[str, object]:
     try:
-        decoded = from_json(value) if len(value) <= _PEEK_BYTES else None
+        decoded = from_json(value)
     except ValueError:
         return {}
     return decoded if isinstance(decoded, dict) else {}

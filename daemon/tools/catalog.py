@@ -76,7 +76,7 @@ class Catalog:
                     problems += part.opened.problems
                 if problem is not None:
                     problems.append(problem)
-            parts |= {key: part for key, part in self._parts.items() if part.source.group in unreadable}
+            parts |= {key: part for key, part in self._parts.items() if part.source.within(unreadable)}
             self._refused = {source.key: self._refused[source.key] for source in found
                              if source.key in self._refused}  # fmt: skip
             names, told = self.registry.names(), self.problems
@@ -121,9 +121,12 @@ class Catalog:
                 return earlier, refusal.problem
         try:
             part = Part(source, await source.open())
-        except AutoGLMError as error:
-            self._refused[source.key] = Refusal(source, str(error), time.monotonic())
-            return earlier, str(error)
+        except Exception as error:  # of a plug-in, a library, the file system
+            problem = str(error)
+            if not isinstance(error, AutoGLMError):
+                problem = f"{source.key}: cannot be opened: {type(error).__name__}: {error}; mend it there."
+            self._refused[source.key] = Refusal(source, problem, time.monotonic())
+            return earlier, problem
         self._refused.pop(source.key, None)
         return part, None
 
@@ -155,7 +158,11 @@ class Catalog:
         unreadable: dict[str, str] = {}
         if self.entry_points:
             found += plugins.installed()
-        found += plugins.in_folders(self.plugins_in)
+        for folder in self.plugins_in:
+            try:
+                found += plugins.in_folders([folder])
+            except OSError as error:
+                unreadable[str(folder)] = f"{folder}: cannot be read: {error}; mend its permissions."
         credentials = Credentials()
         for file in declarations.files(self.declared_in):
             try:

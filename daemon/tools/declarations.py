@@ -1,30 +1,36 @@
 """Tools declared in TOML: `[tools.NAME]` tables in `*.toml` files."""
 
+import asyncio
 import json
 import tomllib
 from collections.abc import Iterable, Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 from pydantic import BaseModel, ValidationError
 
 from daemon.explain import keys_at, nearest
 from daemon.tools.errors import ToolDeclarationError
-from daemon.tools.kinds.command import CommandDeclaration
 from daemon.tools.kinds.credentials import Credentials
 from daemon.tools.kinds.declaration import Opened
-from daemon.tools.kinds.http import HttpDeclaration
-from daemon.tools.kinds.mcp import McpDeclaration
-from daemon.tools.kinds.sql import SqlDeclaration
 from daemon.tools.part import Source
 
-Declared = SqlDeclaration | HttpDeclaration | CommandDeclaration | McpDeclaration
-KINDS: dict[str, type[Declared]] = {
-    "sql": SqlDeclaration,
-    "http": HttpDeclaration,
-    "command": CommandDeclaration,
-    "mcp": McpDeclaration,
+if TYPE_CHECKING:
+    from daemon.tools.kinds.command import CommandDeclaration
+    from daemon.tools.kinds.http import HttpDeclaration
+    from daemon.tools.kinds.mcp import McpDeclaration
+    from daemon.tools.kinds.sql import SqlDeclaration
+
+Declared = Union["SqlDeclaration", "HttpDeclaration", "CommandDeclaration", "McpDeclaration"]
+# Classes in modules of the kind's name, imported when the first tool needs them: what they stand on takes as
+# long to import as the rest of the daemon, which a restart would wait for.
+KINDS = {
+    "sql": "SqlDeclaration",
+    "http": "HttpDeclaration",
+    "command": "CommandDeclaration",
+    "mcp": "McpDeclaration",
 }
 
 
@@ -64,10 +70,10 @@ def sources(file: Path, credentials: Credentials) -> Iterator[Source]:
 
 
 async def _open(file: Path, name: str, table: Any, credentials: Credentials) -> Opened:
-    declared = parse(file, name, table)
+    declared = await asyncio.to_thread(parse, file, name, table)  # may import much
     origin = f"{file}: tools.{name}"
     try:
-        if isinstance(declared, McpDeclaration):
+        if declared.kind == "mcp":
             return await declared.open(name, origin, credentials)
         return declared.open(name, origin, credentials)
     except ValueError as error:
@@ -83,10 +89,11 @@ def parse(file: Path, name: str, table: Any) -> Declared:
     if not isinstance(kind, str) or kind not in KINDS:
         hint = nearest(str(kind), list(KINDS)) if kind else f"use one of: {', '.join(KINDS)}."
         raise ToolDeclarationError(f"{place}.kind`: {f'no kind {kind!r}' if kind else 'missing'}; {hint}")
+    model: type[Declared] = getattr(import_module(f"daemon.tools.kinds.{kind}"), KINDS[kind])
     try:
-        return KINDS[kind].model_validate(table)
+        return model.model_validate(table)
     except ValidationError as error:
-        lines = [_sentence(place, KINDS[kind], item) for item in error.errors(include_url=False)]
+        lines = [_sentence(place, model, item) for item in error.errors(include_url=False)]
     raise ToolDeclarationError("\n".join(lines))
 
 

@@ -14,6 +14,17 @@ class ToolError(AutoGLMError):
     code = ErrorCode.TOOL_FAILED
 
 
+class CallInDoubt(RuntimeError):
+    """Raised by a tool with side effects that cannot tell whether the call took place.
+
+    The call is then settled as after a crash: run again, reconciled, or told as unknown.
+    """
+
+
+class RemoteUnavailable(RuntimeError):
+    """The other side cannot answer now; another attempt may succeed."""
+
+
 class ResultRefused(ToolError):
     """The tool returned something that is not JSON; return dicts, lists, strings, numbers or models."""
 

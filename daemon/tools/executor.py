@@ -9,10 +9,10 @@ from typing import Any
 
 import structlog
 
+from daemon.threads import in_thread
 from daemon.tools.context import ToolContext
-from daemon.tools.errors import ToolError
+from daemon.tools.errors import CallInDoubt, ResultRefused, ToolError
 from daemon.tools.result import RESULT_BYTES, to_json, to_text
-from daemon.tools.threads import in_thread
 from daemon.tools.tool import Tool, is_coroutine, takes
 from schemas.reply import Outcome
 
@@ -136,7 +136,8 @@ class Executor:
         seconds = self.timeout if tool.timeout is None else tool.timeout
         if deadline is not None:
             seconds = min(seconds, max(0.0, deadline - time.monotonic()))
-        task = asyncio.ensure_future(self._call(tool, function, is_async))
+        begun = asyncio.Event()
+        task = asyncio.ensure_future(self._call(tool, function, is_async, begun))
         try:
             done, _ = await asyncio.wait({task}, timeout=seconds)
         except asyncio.CancelledError:
@@ -145,23 +146,27 @@ class Executor:
         if not done:
             # Cancelled but not awaited: a tool may ignore its cancellation.
             self._abandon(task)
+            if not begun.is_set():
+                return "error", {"error": f"{tool.name} is busy; the call was not made"}, False
             return "timeout", {"error": f"{tool.name} did not answer within {seconds:.3g} s"}, False
         try:
             return "ok", task.result(), True
-        except ToolError as error:
-            return "error", {"error": _safe(error)}, True
         except asyncio.CancelledError:
             return "error", {"error": f"{tool.name} was cancelled"}, False
-        except Exception as error:  # a tool's own code
-            log.warning("tool failed", tool=tool.name, origin=tool.origin, exc_info=error)
-            return "error", {"error": f"{type(error).__name__}: {_safe(error)}"}, False
+        except Exception as error:
+            return _told(tool, error)
 
-    async def _call(self, tool: Tool, function: Callable[[], Any], is_async: bool) -> Any:
+    async def _call(
+        self, tool: Tool, function: Callable[[], Any], is_async: bool, begun: asyncio.Event
+    ) -> Any:
         slots = self._slots.setdefault((tool.name, tool.concurrency), asyncio.Semaphore(tool.concurrency))
         await slots.acquire()
+        begun.set()
         if not is_async:
             # A thread that was left behind holds its slot until it ends, so that hung calls cannot pile up.
-            return await in_thread(lambda: to_json(function(), self.result_bytes), tool.name, slots.release)
+            return await in_thread(
+                lambda: to_json(function(), self.result_bytes), f"tool-{tool.name}", slots.release
+            )
         try:
             return to_json(await function(), self.result_bytes)
         except (SystemExit, KeyboardInterrupt) as error:  # would end the event loop
@@ -178,6 +183,21 @@ class Executor:
         self._abandoned.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not complain
+
+
+def _told(tool: Tool, error: Exception) -> tuple[Outcome, Any, bool]:
+    """What a tool's own exception means, as `_attempt` says it."""
+    match error:
+        case ResultRefused() if not tool.read_only:
+            # What it was to do, it has done: nobody should do it again for want of a result.
+            return "ok", {"warning": f"the call was made, but {_safe(error)}"}, True
+        case ToolError():
+            return "error", {"error": _safe(error)}, True
+        case CallInDoubt():
+            return ("error" if tool.read_only else "unknown"), {"error": _safe(error)}, False
+        case _:
+            log.warning("tool failed", tool=tool.name, origin=tool.origin, exc_info=error)
+            return "error", {"error": f"{type(error).__name__}: {_safe(error)}"}, False
 
 
 def _passed(deadline: float | None) -> bool:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+from daemon.threads import in_thread
 from daemon.tools.errors import ToolModuleError
 from daemon.tools.kinds.declaration import Opened
 from daemon.tools.loading import execute, forget
@@ -18,6 +19,7 @@ from daemon.tools.tool import Tool
 from schemas.errors import AutoGLMError
 
 ENTRY_POINTS = "openautoglm.tools"
+_LOAD_SECONDS = 30.0
 _imported: set[str] = set()
 
 
@@ -65,8 +67,14 @@ def stamp(paths: Iterable[Path]) -> str:
 
 
 async def _open(key: str, load: Callable[[], object]) -> Opened:
-    # Off the event loop: whatever a plug-in does while it is imported, requests go on.
-    return Opened(await asyncio.to_thread(_collect, key, load))
+    # Off the event loop, and not for ever: whatever a plug-in does while it is imported, the rest goes on.
+    try:
+        async with asyncio.timeout(_LOAD_SECONDS):
+            return Opened(await in_thread(partial(_collect, key, load), "plug-in"))
+    except TimeoutError:
+        raise ToolModuleError(
+            f"plug-in {key} was still being loaded after {_LOAD_SECONDS:g} s; mend it or take it out."
+        ) from None
 
 
 def _collect(key: str, load: Callable[[], object]) -> tuple[Tool, ...]:

@@ -119,6 +119,7 @@ def register_tool(
     reconcile: Callable[[dict[str, Any], ToolContext], Any] | None = None,
     scopes: Collection[str] = (),
     concurrency: int = 16,
+    keywords: Collection[str] = (),
 ) -> Any:
     """Makes a typed function, sync or async, a tool of the daemon; the function itself stays as it is.
 
@@ -143,9 +144,15 @@ def register_tool(
             reconcile=reconcile,
             scopes=frozenset(scopes),
             concurrency=concurrency,
+            keywords=_texts(keywords),
         )
         _current.get().add(tool)
         _by_module.setdefault(function.__module__, {})[tool.name] = tool
         return function
 
     return declare if function is None else declare(function)
+
+
+def _texts(keywords: Collection[str]) -> tuple[str, ...]:
+    """One text is meant as one, not as its letters."""
+    return (keywords,) if isinstance(keywords, str) else tuple(keywords)

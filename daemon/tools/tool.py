@@ -26,6 +26,8 @@ class Tool:
     took place: it returns that call's result, or None when it did not. Both may be sync or async;
     `compensate` gets the context as well if it takes three parameters. `scopes` are what a caller must hold
     to use it.
+    `keywords` are words and example requests, in any language, by which it is found when there are more tools
+    than the model gets to see; the model does not see them.
     `origin` is where the function stands, as `file:line`.
     """
 
@@ -42,6 +44,7 @@ class Tool:
     reconcile: ToolFunction | None = None
     scopes: frozenset[str] = frozenset()
     concurrency: int = 16
+    keywords: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ToolDeclarationError."""

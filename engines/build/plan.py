@@ -1,5 +1,6 @@
 """TensorRT plans: compile the standard dialect in bfloat16, on machines with or without a GPU."""
 
+import ctypes
 import importlib
 import re
 from collections.abc import Callable
@@ -15,6 +16,7 @@ _REMEDY = "pip install tensorrt-cu13 or, for GeForce and RTX GPUs, tensorrt-rtx-
 
 _TICKS = 100
 _CAPABILITY = re.compile(r"[0-9]+\.[0-9]")
+_CAPABILITY_ATTRIBUTES = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and MINOR of the driver API
 
 Progress = Callable[[str, int, int], None]
 
@@ -63,7 +65,7 @@ def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progres
     trt = load_flavour(options.flavour)
     logger = _logger(trt)
     builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):
         raise BuildError(f"TensorRT cannot read the graph: {parser.get_error(0).desc()}")
@@ -92,10 +94,33 @@ def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progres
         file=out.name,
         flavour=trt.__name__,
         version=trt.__version__,
-        compute_capabilities=options.capabilities,
+        compute_capabilities=options.capabilities or own_capability(trt),
         capacity=options.capacity,
         profiles=options.profiles(),
     )
+
+
+def network_flags(trt: Any) -> int:
+    """Types as the graph has them; where there is no flag for that, nothing else is possible any more."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def own_capability(trt: Any) -> tuple[str, ...]:
+    """What a plan without targets is compiled for: by TensorRT the GPU it finds, by TensorRT-RTX any."""
+    if trt.__name__ != "tensorrt":
+        return ()
+    parts = [ctypes.c_int(), ctypes.c_int()]
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+        failed = cuda.cuInit(0)
+        for part, attribute in zip(parts, _CAPABILITY_ATTRIBUTES, strict=True):
+            failed = failed or cuda.cuDeviceGetAttribute(ctypes.byref(part), attribute, 0)
+    except OSError as error:
+        raise BuildError(f"the NVIDIA driver is not installed ({error})") from error
+    if failed:
+        raise BuildError(f"the NVIDIA driver does not tell the GPU's compute capability: error {failed}")
+    return (".".join(str(part.value) for part in parts),)
 
 
 def check_options(options: PlanOptions, context: int) -> None:

@@ -1,11 +1,10 @@
 """Batches for training: dialogues of both languages that share one system turn and tool list per group."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from engines.demo.dialogue import TOOLS, Author, Message
-from engines.demo.phrasing import LANGUAGES, SMALL_TALK, Phrasings, expand
+from engines.demo.dialogue import TOOL_NAMES, TOOLS, Author, Message
+from engines.demo.phrasing import LANGUAGES, SMALL_TALK, Phrasings
 from engines.demo.tokens import Renderer, lexicon
 
 _SYSTEMS = (
@@ -21,7 +20,13 @@ def texts(language: str) -> list[str]:
     """Every line of the training part, expanded: what words and ideographs there are."""
     rng = Random(language)
     phrasings = Phrasings.load(language, "train")
-    lines = [expand(line, rng) for stem in phrasings.lines.values() for line in stem]
+    lines = [
+        phrasings.expand(line, rng)
+        for stem in phrasings.lines.values()
+        for line in stem
+        for _ in range(3 if "<" in line else 1)
+    ]
+    lines += [word.replace("[", " ").replace("|", " ").replace("]", " ") for word in phrasings.words.values()]
     replies = [
         line
         for name, kinds in phrasings.replies.items()
@@ -37,32 +42,31 @@ def words() -> tuple[list[str], list[str]]:
     return lexicon(text for language in LANGUAGES for text in texts(language))
 
 
+Example = tuple[list[int], list[bool]]
+"""(ids, which of them are learned)"""
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded examples (ids, learned) that follow one `prefix`."""
+    """Examples that follow one `prefix`."""
 
     prefix: list[int]
-    examples: list[tuple[list[int], list[bool]]]
+    examples: list[Example]
 
 
 @dataclass(frozen=True)
-class Course:
-    """A stretch of training: `steps` batches of `rows` dialogues.
+class Stage:
+    """What dialogues are like in one part of the training.
 
-    rate, embedding_rate: the highest of Muon and AdamW; warm_up: steps until then.
-    plain: share of the steps in which all tools are shown in their usual order, so that the model learns to
-    call them before it learns that they may be missing. several: how often a dialogue goes on with another
-    request, after the first three tenths.
+    shown: whether the tools stand in the system turn; at first they do not, as a short system turn costs less
+    and the tools are the same anyway. others: how often they come in another order, or some are missing.
+    several: how often a dialogue goes on with another request. answered: see Author.dialogue.
     """
 
-    steps: int
-    rows: int
-    rate: float
-    embedding_rate: float
-    weight_decay: float
-    warm_up: int
-    plain: float
+    shown: bool
+    others: float
     several: float
+    answered: float
 
 
 class Corpus:
@@ -73,33 +77,24 @@ class Corpus:
         lexicon = words()
         self.authors = [Author(language, "train", seed, lexicon) for language in LANGUAGES]
 
-    def tools(self) -> list[Message]:
-        """Mostly all, as in tools.json; now and then in another order, or only some of them."""
-        if self.rng.random() >= 0.35:
-            return TOOLS
-        chance = self.rng.random()
-        if chance < 0.6:
-            return TOOLS
-        if chance < 0.75:
-            return self.rng.sample(TOOLS, len(TOOLS))
-        return self.rng.sample(TOOLS, self.rng.randint(0, 6))
+    def batch(self, rows: int, stage: Stage) -> Batch:
+        """`rows` dialogues, half of each language."""
+        names, tools = self._tools(stage)
+        system = self.rng.choice(_SYSTEMS) if stage.others and self.rng.random() < 0.1 else None
+        authors = (self.authors[row % len(self.authors)] for row in range(rows))
+        examples = [
+            self.renderer.example(author.dialogue(names, stage.several, stage.answered)) for author in authors
+        ]
+        return Batch(self.renderer.prefix(tools, system), examples)
 
-    def batches(self, course: Course, group: int = 12) -> Iterator[Batch]:
-        """Each `group` of batches shares tools and system turn, and is sorted by length to save padding."""
-        for start in range(0, course.steps, group):
-            stage = start / course.steps
-            tools = TOOLS if stage < course.plain else self.tools()
-            names = [tool["function"]["name"] for tool in tools]
-            several = 0.0 if stage < 0.3 else course.several
-            count = course.rows * min(group, course.steps - start)
-            authors = (self.authors[row % len(self.authors)] for row in range(count))
-            examples = [self.renderer.example(author.dialogue(names, several)) for author in authors]
-            examples.sort(key=lambda example: len(example[0]))
-            other = stage >= course.plain and self.rng.random() <= 0.1
-            prefix = self.renderer.prefix(tools, self.rng.choice(_SYSTEMS) if other else None)
-            batches = [Batch(prefix, examples[i : i + course.rows]) for i in range(0, count, course.rows)]
-            self.rng.shuffle(batches)
-            yield from batches
+    def _tools(self, stage: Stage) -> tuple[list[str], list[Message]]:
+        """(names that may be called, definitions that are shown)."""
+        tools = TOOLS
+        if not stage.shown:
+            return TOOL_NAMES, []
+        if self.rng.random() < stage.others:
+            tools = self.rng.sample(TOOLS, self.rng.choice((len(TOOLS), self.rng.randint(0, 6))))
+        return [tool["function"]["name"] for tool in tools], tools
 
 
 def tokenizer_texts(count: int = 6000) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from engines.demo.phrasing import SLOT, SMALL_TALK, Part, Phrasings, expand, fill
+from engines.demo.phrasing import SLOT, SMALL_TALK, Part, Phrasings, fill
 from engines.demo.results import Results
 from engines.demo.values import Values
 
@@ -16,6 +16,7 @@ Message = dict[str, Any]
 TOOLS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "tools.json").read_text("utf-8"))
 TOOL_NAMES = [tool["function"]["name"] for tool in TOOLS]
 PRIORITIES = ("low", "normal", "high")
+_WORD = re.compile(r"(?<![{\w])[a-z]+(?![}\w])|[\u4e00-\u9fff]")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Author:
         self.values = Values(self.rng, words, spaced_language=language == "en")
         lines = self.phrasings.lines
         sentences = [
-            expand(line, self.rng)
+            self.phrasings.expand(line, self.rng)
             for stem in ("articles", "articles", "out_of_scope")
             for line in lines[stem]
         ]
@@ -86,13 +87,12 @@ class Author:
         priority = priority or rng.choice(PRIORITIES)
         if template is None:
             template = rng.choice(lines[f"create_ticket.{priority}" if kind == "create_ticket" else kind])
-        body = expand(template, rng)
-        if rng.random() < 0.15 * self.noise:
-            body = body.lower()  # slot names are lower case already
+        body = self.phrasings.expand(template, rng)
+        body = self._styled(body)
         written, arguments = self._draw(kind, body)
         if kind == "create_ticket":
             arguments["priority"] = priority
-        text = fill(body, {slot: self._spaced(value) for slot, value in written.items()})
+        text = fill(body, {s: self._spaced(self._quoted(body, s, value)) for s, value in written.items()})
         text = self._surround(kind, text, ends_open=body.endswith("}"))
         return Request(self.language, kind, text, arguments)
 
@@ -112,10 +112,31 @@ class Author:
             elif slot in ("subject", "query", "service"):
                 stem = {"subject": "subjects", "query": "queries", "service": "services"}[slot]
                 longest = 2 if slot == "service" else 6
-                written[slot] = arguments[slot] = self.values.phrase(lines[stem], longest)
+                likely = [self.phrasings.expand(line, self.rng) for line in self.rng.sample(lines[stem], 2)]
+                written[slot] = arguments[slot] = self.values.phrase(likely, longest)
             else:
                 written[slot] = arguments[slot] = self.values.identifier(slot)
         return written, arguments
+
+    def _styled(self, body: str) -> str:
+        """Sentences begin with capitals, or nothing does; now and then a word is mistyped. Slots stay."""
+        rng, chance = self.rng, self.rng.random()
+        if chance < 0.4 * self.noise:
+            body = re.sub(r"(?:^|[.?!:] )[a-z]", lambda match: match[0].upper(), body)
+        elif chance < 0.55 * self.noise:
+            body = body.lower()  # slot names are lower case already
+        words = [match for match in _WORD.finditer(body) if len(match[0]) > 3 or not match[0].isascii()]
+        if words and rng.random() < 0.1 * self.noise:
+            at = rng.randrange(*rng.choice(words).span())
+            body = body[:at] + rng.choice(("", body[at] * 2)) + body[at + 1 :]
+        return body
+
+    def _quoted(self, body: str, slot: str, value: str) -> str:
+        """A phrase that the template leaves bare, in quotes a tenth of the time; they are no part of it."""
+        quoted = any(f"{mark}{{{slot}}}" in body for mark in "\"'“「")
+        if slot not in ("subject", "query", "service") or quoted or self.rng.random() >= 0.1 * self.noise:
+            return value
+        return self.rng.choice(('"{}"', "'{}'", "“{}”")).format(value)
 
     def _spaced(self, value: str) -> str:
         """Chinese writers put spaces around Latin ids, or not; the template shows one of both."""
@@ -130,12 +151,12 @@ class Author:
         if kind in SMALL_TALK and rng.random() < 0.8:
             return text
         if rng.random() < 0.3 * noise:
-            lead = expand(rng.choice(lines["prefix"]), rng)
+            lead = self.phrasings.expand(rng.choice(lines["prefix"]), rng)
             if lead[-1].isalnum() and rng.random() < 0.8:
                 lead += rng.choice((",", ".", ":")) if gap else rng.choice("，。")
             text = lead + (rng.choice(("\n", gap)) if rng.random() < 0.15 else gap) + text
         if rng.random() < 0.3 * noise:
-            closing = expand(rng.choice(lines["suffix"]), rng)
+            closing = self.phrasings.expand(rng.choice(lines["suffix"]), rng)
             opens = closing[0] in "，。,.!！?？；"
             if opens and not text[-1].isalnum() and not ends_open:
                 closing = closing[1:].lstrip()
@@ -147,18 +168,27 @@ class Author:
         return text
 
     def answer(
-        self, dialogue: Dialogue, request: Request, tools: Sequence[str], silent: bool = False
+        self,
+        dialogue: Dialogue,
+        request: Request,
+        tools: Sequence[str],
+        silent: bool = False,
+        ended: bool = False,
     ) -> None:
         """Append the user's turn and everything the assistant does about it.
 
         `tools` are the names on offer: a call that needs another one is declined. `silent` leaves the call
-        out, as histories made of text alone do; such an answer is shown but not learned.
+        out, as histories made of text alone do; such an answer is shown but not learned. `ended`: nothing
+        follows a call.
         """
         rng, replies = self.rng, self.phrasings.replies
         dialogue.messages.append({"role": "user", "content": request.text})
         if not request.is_call or request.kind not in tools:
             kind = request.kind if request.kind in SMALL_TALK else "out_of_scope"
             dialogue.say(replies["smalltalk"][kind])
+            return
+        if ended:
+            dialogue.say(request.arguments_json, metadata=request.kind)
             return
         failed = rng.random() < 0.15
         draw = self.results.error if failed else self.results.draw
@@ -188,11 +218,19 @@ class Author:
             )
         return self.request(rng.choice(SMALL_TALK) if chance < 0.8 else "out_of_scope")
 
-    def dialogue(self, tools: Sequence[str] = TOOL_NAMES, several: float = 0.35) -> Dialogue:
-        """One to four turns; with probability `several` more than one."""
+    def dialogue(
+        self, tools: Sequence[str] = TOOL_NAMES, several: float = 0.35, answered: float = 1.0
+    ) -> Dialogue:
+        """One to four turns; with probability `several` more than one.
+
+        `answered`: how often something follows the last call; results and the sentences about them are longer
+        than requests and calls, and easier to learn.
+        """
         rng, dialogue = self.rng, Dialogue()
         turns = 1 + (rng.random() < several) + (rng.random() < several / 2) + (rng.random() < several / 4)
         for turn in range(turns):
-            silent = turn < turns - 1 and rng.random() < 0.3
-            self.answer(dialogue, self.any_request(tools), tools, silent)
+            last = turn == turns - 1
+            silent = not last and rng.random() < 0.3
+            ended = last and rng.random() >= answered
+            self.answer(dialogue, self.any_request(tools), tools, silent, ended)
         return dialogue

@@ -19,7 +19,7 @@ class Config:
     """Sizes under their config.json names; each is a multiple of 128 where int4 blocks need it."""
 
     vocab_size: int = 2560
-    hidden_size: int = 128
+    hidden_size: int = 256
     intermediate_size: int = 384
     num_hidden_layers: int = 4
     num_attention_heads: int = 4
@@ -60,42 +60,76 @@ class Config:
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x [B, heads, T, head_dim]; cos, sin [T, rotary/2]: pairs (2i, 2i+1) turn by position times theta_i."""
     width = cos.shape[-1] * 2
-    even, odd = x[..., 0:width:2], x[..., 1:width:2]
-    turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), -1).flatten(-2)
+    even, odd = x[..., 0:width:2].float(), x[..., 1:width:2].float()
+    turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), -1).flatten(-2).to(x.dtype)
     return torch.cat((turned, x[..., width:]), -1)
+
+
+class Linear(nn.Linear):
+    """Weights stay in float32; products are taken in the dtype of x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, c: Config):
+        super().__init__()
+        self.weight, self.epsilon = nn.Parameter(torch.ones(c.hidden_size)), c.rms_norm_eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        return (wide * (wide.square().mean(-1, keepdim=True) + self.epsilon).rsqrt() * self.weight).to(
+            x.dtype
+        )
 
 
 class Attention(nn.Module):
     def __init__(self, c: Config):
         super().__init__()
         self.heads, self.kv_heads, self.dim = c.num_attention_heads, c.num_key_value_heads, c.head_dim
-        self.q_proj = nn.Linear(c.hidden_size, self.heads * self.dim, bias=c.attention_bias)
-        self.k_proj = nn.Linear(c.hidden_size, self.kv_heads * self.dim, bias=c.attention_bias)
-        self.v_proj = nn.Linear(c.hidden_size, self.kv_heads * self.dim, bias=c.attention_bias)
-        self.o_proj = nn.Linear(self.heads * self.dim, c.hidden_size, bias=False)
+        self.q_proj = Linear(c.hidden_size, self.heads * self.dim, bias=c.attention_bias)
+        self.k_proj = Linear(c.hidden_size, self.kv_heads * self.dim, bias=c.attention_bias)
+        self.v_proj = Linear(c.hidden_size, self.kv_heads * self.dim, bias=c.attention_bias)
+        self.o_proj = Linear(self.heads * self.dim, c.hidden_size, bias=False)
 
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x [B, T, hidden]; mask bool [T, P+T] or [B, 1, T, P+T]; past [1 or B, kv_heads, P, head_dim]."""
+        """x [B, T, hidden]; mask bool [T, P+T] or [B, 1, T, P+T]; past [1 or B, kv_heads, P, head_dim].
+
+        A past that all rows share is multiplied with the queries of all rows at once. Returns the keys and
+        values of the past with the new ones, or, where the past is shared, the new ones alone.
+        """
         b, t, _ = x.shape
-        q = rotate(self.q_proj(x).view(b, t, self.heads, self.dim).transpose(1, 2), cos, sin)
-        k = rotate(self.k_proj(x).view(b, t, self.kv_heads, self.dim).transpose(1, 2), cos, sin)
-        v = self.v_proj(x).view(b, t, self.kv_heads, self.dim).transpose(1, 2)
+        group, dim = self.heads // self.kv_heads, self.dim
+        q = rotate(self.q_proj(x).view(b, t, self.heads, dim).transpose(1, 2), cos, sin)
+        k = rotate(self.k_proj(x).view(b, t, self.kv_heads, dim).transpose(1, 2), cos, sin)
+        v = self.v_proj(x).view(b, t, self.kv_heads, dim).transpose(1, 2)
+        if past is not None and past[0].shape[0] == b:
+            k, v, past = torch.cat((past[0], k), 2), torch.cat((past[1], v), 2), None
+        q = q.reshape(b, self.kv_heads, group * t, dim) * dim**-0.5
+        scores = (q @ k.transpose(-1, -2)).view(b, self.kv_heads, group, t, -1)
         if past is not None:
-            k = torch.cat((past[0].expand(b, -1, -1, -1), k), 2)
-            v = torch.cat((past[1].expand(b, -1, -1, -1), v), 2)
-        group = self.heads // self.kv_heads
-        wide_k, wide_v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-        y = F.scaled_dot_product_attention(q, wide_k, wide_v, attn_mask=mask)
+            rows = q.transpose(0, 1).reshape(self.kv_heads, b * group * t, dim)
+            early = (rows @ past[0][0].transpose(-1, -2)).view(self.kv_heads, b, group, t, -1)
+            scores = torch.cat((early.transpose(0, 1), scores), -1)
+        seen = mask if mask.ndim == 2 else mask[:, None]
+        weights = scores.float().masked_fill(~seen, -1e9).softmax(-1).to(x.dtype)
+        length = 0 if past is None else past[0].shape[2]
+        y = (weights[..., length:].reshape(b, self.kv_heads, group * t, -1) @ v).view(b, self.heads, t, dim)
+        if past is not None:
+            rows = weights[..., :length].transpose(0, 1).reshape(self.kv_heads, b * group * t, length)
+            y = y + (rows @ past[1][0]).view(self.kv_heads, b, group, t, dim).transpose(0, 1).reshape(y.shape)
         return self.o_proj(y.transpose(1, 2).reshape(b, t, -1)), (k, v)
 
 
 class MLP(nn.Module):
     def __init__(self, c: Config):
         super().__init__()
-        self.gate_up_proj = nn.Linear(c.hidden_size, 2 * c.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(c.intermediate_size, c.hidden_size, bias=False)
+        self.gate_up_proj = Linear(c.hidden_size, 2 * c.intermediate_size, bias=False)
+        self.down_proj = Linear(c.intermediate_size, c.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up_proj(x).chunk(2, -1)
@@ -105,9 +139,9 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     def __init__(self, c: Config):
         super().__init__()
-        self.input_layernorm = nn.RMSNorm(c.hidden_size, c.rms_norm_eps)
+        self.input_layernorm = RMSNorm(c)
         self.self_attn = Attention(c)
-        self.post_attention_layernorm = nn.RMSNorm(c.hidden_size, c.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(c)
         self.mlp = MLP(c)
 
     def forward(
@@ -123,15 +157,16 @@ class Decoder(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(c.vocab_size, c.hidden_size)
         self.layers = nn.ModuleList(Layer(c) for _ in range(c.num_hidden_layers))
-        self.norm = nn.RMSNorm(c.hidden_size, c.rms_norm_eps)
+        self.norm = RMSNorm(c)
 
 
 class Glm(nn.Module):
     """The whole model; `state_dict()` has the names of a Hugging Face checkpoint with tied embeddings."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, dtype: torch.dtype = torch.float32):
+        """`dtype` is that of activations and products; weights are float32 always."""
         super().__init__()
-        self.config = config
+        self.config, self.dtype = config, dtype
         self.model = Decoder(config)
 
     def forward(
@@ -147,7 +182,7 @@ class Glm(nn.Module):
         angle = positions[..., None].float() * theta
         if positions.ndim == 2:
             angle = angle[:, None]
-        x, cache = self.model.embed_tokens(ids), []
+        x, cache = self.model.embed_tokens(ids).to(self.dtype), []
         for i, layer in enumerate(self.model.layers):
             x, kv = layer(x, angle.cos(), angle.sin(), mask, past[i] if past else None)
             cache.append(kv)
@@ -155,4 +190,4 @@ class Glm(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [..., hidden] to [..., vocabulary], through the tied embeddings."""
-        return F.linear(hidden, self.model.embed_tokens.weight)
+        return F.linear(hidden, self.model.embed_tokens.weight.to(hidden.dtype))

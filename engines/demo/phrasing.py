@@ -1,4 +1,8 @@
-"""Phrasing files: one template a line, with {slots} and [alternatives|of|words]; split for good by hash."""
+"""Phrasing files: a template a line, with {slots}, [alternatives|of|words], <names>; split by hash for good.
+
+A <name> stands for a line of the phrasing file of that name, from the same part, or for one of the words that
+words/<language>.toml lists under it.
+"""
 
 import hashlib
 import re
@@ -13,7 +17,8 @@ LANGUAGES = ("en", "zh")
 SMALL_TALK = ("hello", "thanks", "bye", "identity")
 Part = Literal["train", "held_out"]
 
-_ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")
+_ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")  # the innermost
+_NAME = re.compile(r"<([a-z_.]+)>")
 SLOT = re.compile(r"\{(\w+)\}")
 
 
@@ -23,9 +28,10 @@ def held_out(line: str) -> bool:
 
 
 def expand(template: str, rng: Random) -> str:
-    """Choose one of each [a|b|c]; slots stay."""
-    chosen = _ALTERNATIVES.sub(lambda match: rng.choice(match[1].split("|")), template)
-    return re.sub(r" {2,}", " ", chosen).strip()
+    """Choose one of each [a|b|c], from the inside out; slots stay."""
+    while "[" in template:
+        template = _ALTERNATIVES.sub(lambda match: rng.choice(match[1].split("|")), template)
+    return re.sub(r" +(?=[,;:.!?])|(?<= ) +", "", template).strip()
 
 
 def fill(template: str, values: dict[str, str]) -> str:
@@ -41,11 +47,26 @@ def read_lines(path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Phrasings:
-    """What one language offers: templates by file stem, and reply sentences by tool or kind."""
+    """One language: templates by file stem, words by name, and reply sentences by tool or kind."""
 
     language: str
     lines: dict[str, list[str]]
+    words: dict[str, str]
     replies: dict[str, Any]
+
+    def expand(self, template: str, rng: Random) -> str:
+        """Put a line or a word for each <name>, then choose the alternatives; slots stay.
+
+        Raises KeyError naming a <name> that is neither a phrasing file nor a word.
+        """
+
+        def named(match: re.Match[str]) -> str:
+            lines = self.lines.get(match[1])
+            return rng.choice(lines) if lines else f"[{self.words[match[1]]}]"
+
+        while _NAME.search(template):
+            template = _NAME.sub(named, template)
+        return expand(template, rng)
 
     @classmethod
     def load(cls, language: str, part: Part, folder: Path = FOLDER) -> "Phrasings":
@@ -55,5 +76,8 @@ class Phrasings:
             path.stem: [line for line in read_lines(path) if held_out(line) == wanted]
             for path in sorted((folder / "phrasings" / language).glob("*.txt"))
         }
-        replies = tomllib.loads((folder / "replies" / f"{language}.toml").read_text("utf-8"))
-        return cls(language, lines, replies)
+        words, replies = (
+            tomllib.loads((folder / kind / f"{language}.toml").read_text("utf-8"))
+            for kind in ("words", "replies")
+        )
+        return cls(language, lines, words, replies)

@@ -94,8 +94,9 @@ class Renderer:
     def example(self, dialogue: Dialogue) -> tuple[list[int], list[bool]]:
         """(ids after the system turn, True where the id is to be predicted): the assistant's own tokens,
         with the special token that ends each of its turns."""
-        ids = self.ids([*dialogue.messages, {"role": "user", "content": ""}], [])
-        ids = ids[self.opening : -1]  # ends with <|user|>, without its newline
+        follows = "observation" if dialogue.messages[-1].get("metadata") else "user"
+        ids = self.ids([*dialogue.messages, {"role": follows, "content": ""}], [])
+        ids = ids[self.opening : -1]  # ends with the role that follows, without its newline
         learned: list[bool] = []
         turn, inside = -1, False
         for token in ids:

@@ -1,29 +1,49 @@
-"""Train the bundled model from nothing: `python -m engines.demo.train --out engines/demo/model`.
+"""Train the bundled model from nothing; `make train-demo` is
+`torchrun --standalone --nproc-per-node 2 -m engines.demo.train --out engines/demo/model`.
 
 Muon for the matrices, AdamW for embeddings and norms; the loss counts the assistant's tokens only. The
-system turn is the same for a whole batch: it runs once, and all rows attend to its keys and values.
+system turn is the same for a whole batch: it runs once, and all rows attend to its keys and values. Each
+process runs its own rows on one thread, and they average their gradients.
 """
 
 import argparse
-import math
+import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engines.demo import checkpoint, tokens
-from engines.demo.corpus import Batch, Corpus, Course, tokenizer_texts
+from engines.demo.corpus import Batch, Corpus, Example, Stage, tokenizer_texts
 from engines.demo.glm import Config, Glm
 from engines.demo.muon import Muon
 
-FLOOR, WINDOW = 0.03, 25
-# Many small steps until the model copies, then large ones with lower rates until it copies reliably.
-COURSES = (
-    Course(3000, 16, 6e-3, 4e-3, weight_decay=0.05, warm_up=40, plain=0.5, several=0.25),
-    Course(1100, 48, 3e-3, 2e-3, weight_decay=0.15, warm_up=20, plain=0.3, several=0.15),
-)
+WINDOW = 20
+RATE, EMBEDDING_RATE, WEIGHT_DECAY, WARM_UP = 5e-3, 3e-3, 0.1, 40
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps at which the tools begin to be shown, the learning rates begin to fall, and the training ends."""
+
+    show: int
+    fall: int
+    end: int
+
+    def factor(self, step: int) -> float:
+        """Of the highest learning rates: a short ramp, a plateau, a line down to nothing."""
+        return min(1.0, (step + 1) / WARM_UP, (self.end - step) / (self.end - self.fall))
+
+    def stage(self, step: int) -> Stage:
+        shown = step >= self.show
+        return Stage(shown, others=0.1 if shown else 0.0, several=0.1 if shown else 0.0, answered=0.4)
+
+
+PLAN = Plan(show=1500, fall=1700, end=2400)
 
 
 def causal(queries: int, past: int) -> Tensor:
@@ -31,29 +51,52 @@ def causal(queries: int, past: int) -> Tensor:
     return torch.ones(queries, past + queries, dtype=torch.bool).tril(past)
 
 
-def pad(batch: Batch) -> tuple[Tensor, Tensor]:
+def pad(examples: list[Example]) -> tuple[Tensor, Tensor]:
     """ids int64 [B, T] and learned bool [B, T]; padding is id 0, comes last and is not learned."""
-    width = max(len(ids) for ids, _ in batch.examples)
-    ids = torch.zeros(len(batch.examples), width, dtype=torch.int64)
+    width = max(len(ids) for ids, _ in examples)
+    ids = torch.zeros(len(examples), width, dtype=torch.int64)
     learned = torch.zeros_like(ids, dtype=torch.bool)
-    for row, (example, mask) in enumerate(batch.examples):
+    for row, (example, mask) in enumerate(examples):
         ids[row, : len(example)] = torch.tensor(example)
         learned[row, : len(mask)] = torch.tensor(mask)
     return ids, learned
 
 
-def loss(model: Glm, batch: Batch) -> tuple[Tensor, Tensor, int]:
-    """(mean cross entropy of the learned tokens, share of them predicted right, tokens run)."""
+def accumulate(model: Glm, batch: Batch, pieces: int) -> Tensor:
+    """Gradients of the summed cross entropy of the learned tokens; rows of like length run together.
+
+    Returns [sum of losses, learned tokens, right ones, tokens run].
+    """
     prefix = torch.tensor([batch.prefix])
     length = prefix.shape[1]
     _, past = model(prefix, torch.arange(length), causal(length, 0))
-    ids, learned = pad(batch)
-    width = ids.shape[1] - 1
-    hidden, _ = model(ids[:, :-1], torch.arange(length, length + width), causal(width, length), past)
-    wanted = learned[:, 1:]
-    logits, targets = model.logits(hidden[wanted]), ids[:, 1:][wanted]
-    right = (logits.argmax(-1) == targets).float().mean()
-    return F.cross_entropy(logits, targets), right, ids.numel()
+    rows = sorted(batch.examples, key=lambda example: len(example[0]))
+    size = -(-len(rows) // pieces)
+    total, counts = torch.zeros(()), torch.zeros(3)
+    for start in range(0, len(rows), size):
+        ids, learned = pad(rows[start : start + size])
+        width = ids.shape[1] - 1
+        hidden, _ = model(ids[:, :-1], torch.arange(length, length + width), causal(width, length), past)
+        wanted = learned[:, 1:]
+        logits, targets = model.logits(hidden[wanted]).float(), ids[:, 1:][wanted]
+        total = total + F.cross_entropy(logits, targets, reduction="sum")
+        right = int((logits.argmax(-1) == targets).sum())
+        counts += torch.tensor([len(targets), right, sum(len(one) for one, _ in rows[start : start + size])])
+    total.backward()
+    return torch.cat((total.detach()[None], counts))
+
+
+def share(model: Glm, totals: Tensor) -> None:
+    """Sum the gradients and totals of all processes in place; then the gradients are means per token."""
+    gradients = [parameter.grad for parameter in model.parameters()]
+    flat = torch.cat([totals, *(gradient.flatten() for gradient in gradients)])
+    if dist.is_initialized():
+        dist.all_reduce(flat)
+    totals.copy_(flat[: len(totals)])
+    start = len(totals)
+    for gradient in gradients:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient) / totals[1])
+        start += gradient.numel()
 
 
 def initialize(model: Glm) -> None:
@@ -67,61 +110,59 @@ def initialize(model: Glm) -> None:
             nn.init.normal_(parameter, std=shrink * parameter.shape[1] ** -0.5)
 
 
-def optimizers(model: Glm, course: Course) -> list[torch.optim.Optimizer]:
+def optimizers(model: Glm) -> list[torch.optim.Optimizer]:
     """Muon with AdamW's step size for hidden matrices; AdamW for the rest."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
-        Muon(matrices, lr=course.rate, weight_decay=course.weight_decay),
-        torch.optim.AdamW(others, lr=course.embedding_rate, weight_decay=0.0, betas=(0.9, 0.98)),
+        Muon(matrices, lr=RATE, weight_decay=WEIGHT_DECAY),
+        torch.optim.AdamW(others, lr=EMBEDDING_RATE, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
 
 
-def schedule(step: int, course: Course) -> float:
-    """Factor of the learning rates: a short ramp, then a cosine down to FLOOR."""
-    cosine = (1 + math.cos(math.pi * step / course.steps)) / 2
-    return min(1.0, (step + 1) / course.warm_up) * (FLOOR + (1 - FLOOR) * cosine)
-
-
-def train(model: Glm, corpus: Corpus, course: Course) -> None:
-    """Run one course, printing loss and speed."""
-    both = optimizers(model, course)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: schedule(step, course)) for one in both]
-    began, seen, mean, accuracy = time.monotonic(), 0, 0.0, 0.0
-    for step, batch in enumerate(corpus.batches(course), 1):
-        value, right, count = loss(model, batch)
-        value.backward()
+def train(model: Glm, corpus: Corpus, plan: Plan, rows: int) -> None:
+    """Run the plan with `rows` dialogues a step in this process, printing loss and speed."""
+    both = optimizers(model)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(one, plan.factor) for one in both]
+    began, sums = time.monotonic(), torch.zeros(4)
+    seen = 0.0
+    for step in range(plan.end):
+        totals = accumulate(model, corpus.batch(rows, plan.stage(step)), pieces=3)
+        share(model, totals)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, rate in zip(both, schedules, strict=True):
             optimizer.step()
             rate.step()
             optimizer.zero_grad()
-        seen += count
-        mean += float(value.detach())
-        accuracy += float(right)
-        if step % WINDOW == 0:
+        sums, seen = sums + totals, seen + float(totals[3])
+        if (step + 1) % WINDOW == 0:
+            loss, right = float(sums[0] / sums[1]), float(sums[2] / sums[1])
             print(
-                f"step {step}/{course.steps}  loss {mean / WINDOW:.4f}  right {accuracy / WINDOW:.4f}  "
+                f"step {step + 1}/{plan.end}  loss {loss:.4f}  right {right:.4f}  "
                 f"tokens {seen / 1e6:.2f} M  {time.monotonic() - began:.0f} s",
                 flush=True,
             )
-            mean = accuracy = 0.0
+            sums = torch.zeros(4)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the bundled model.")
     parser.add_argument("--out", type=Path, required=True, help="Hugging Face folder to write")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=72, help="dialogues a step, over all processes")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        dist.init_process_group("gloo")
+        torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     tokenizer = tokens.train(tokenizer_texts(), Config.vocab_size)
-    model = Glm(Config())
+    model = Glm(Config(), torch.bfloat16)
     initialize(model)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    for course in COURSES:
-        train(model, Corpus(tokens.Renderer(tokenizer), options.seed), course)
+    corpus = Corpus(tokens.Renderer(tokenizer), options.seed * processes + rank)
+    train(model, corpus, PLAN, options.rows // processes)
+    if rank == 0:
         checkpoint.save(options.out, model, tokenizer)
 
 

@@ -13,6 +13,11 @@ class StepCosts:
         self._per_call = 0.0  # fixed seconds of a prefill
         self._per_token = 0.0  # further seconds for each of its tokens
 
+    @property
+    def decode_seconds(self) -> dict[int, float]:
+        """Seconds of a decode step by the bit length of its number of rows; from any thread."""
+        return self._decode.copy()
+
     def record_decode(self, rows: int, seconds: float) -> None:
         size = rows.bit_length()
         known = self._decode.get(size)
@@ -26,6 +31,25 @@ class StepCosts:
             self._per_token = self._mix(self._per_token, max(seconds - self._per_call, 0.0) / tokens)
         else:
             self._per_call = self._mix(self._per_call, max(seconds - tokens * self._per_token, 0.0))
+
+    def record(self, tokens: int, rows: int, seconds: float) -> tuple[float, float]:
+        """A prefill of `tokens`, then a decode step of `rows`; either may be 0. Returns their shares."""
+        if not rows:
+            self.record_prefill(tokens, seconds)
+            return seconds, 0.0
+        if not tokens:
+            self.record_decode(rows, seconds)
+            return 0.0, seconds
+        step = self._decode.get(rows.bit_length())
+        if step is None:  # nothing tells them apart yet
+            return seconds, 0.0
+        decode = min(step, seconds)
+        self.record_prefill(tokens, seconds - decode)
+        return seconds - decode, decode
+
+    def tokens_per_second(self) -> float:
+        """The most that decoding has brought, at whatever number of rows; 0 before the first step."""
+        return max(((1 << size >> 1) / seconds for size, seconds in self.decode_seconds.items()), default=0.0)
 
     def prefill_budget(self, decoding: bool) -> int:
         """Tokens to prefill in one step: as many as fit into `stall` when others wait for them."""

@@ -1,6 +1,5 @@
 """The engine the daemon calls: one thread that runs one model for everybody."""
 
-import asyncio
 import dataclasses
 import logging
 import secrets
@@ -19,15 +18,18 @@ from engines.errors import (
     EngineBusy,
     EngineClosed,
     EngineFailed,
+    GpuFailed,
     GrammarError,
+    HiddenStateMissing,
     InvalidPrompt,
     PromptTooLong,
 )
 from engines.manifest import Manifest
 from engines.serve.closing import Closing
 from engines.serve.costs import StepCosts
-from engines.serve.generation import Generation, notify
+from engines.serve.generation import Generation, notify, running_loop
 from engines.serve.history import History
+from engines.serve.language import Language
 from engines.serve.masks import GrammarCompiler
 from engines.serve.prompt import Prompt
 from engines.serve.row import Row
@@ -38,6 +40,8 @@ from engines.serve.stepper import Stepper
 from engines.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
+
+_ENOUGH_STEPS = 32
 
 
 class Engine:
@@ -61,6 +65,7 @@ class Engine:
         self._rows_at_once = runtime.slots if rows is None else rows
         self._queue_limit = queue_limit
         self._manifest: Manifest | None = None
+        self._language: Language | None = None  # kept for those that come later
         self.tokenizer: Tokenizer | None = None
         self._eos = frozenset(eos_token_ids)
         closing = Closing(compiler.bytes_of, runtime.vocab_size) if compiler else None
@@ -83,6 +88,7 @@ class Engine:
         *,
         slots: int | None = None,
         capacity: int | None = None,
+        memory: float | None = None,
         device: str | int | None = None,
         threads: int | None = None,
         spinning: bool = False,
@@ -92,29 +98,32 @@ class Engine:
         """Open an engine folder.
 
         slots: rows that may run at once; capacity: tokens per row; None chooses by free memory.
+        memory: the share of the device's memory that weights and caches may take; None: what is free.
         device: of the GPU that a TensorRT engine runs on, an index or UUID.
         stall: seconds a prefill may keep decoding rows waiting.
         Without a tokenizer.json, `tokenizer` is None and grammars are refused.
         Raises EngineFolderError, EngineTooLarge, TokenizerMissing, GrammarError, DeviceNotFound, GpuFailed.
         """
         manifest = Manifest.load(folder)
-        tokenizer, compiler = None, None
-        if manifest.tokenizer_sha256 is not None:
-            tokenizer = Tokenizer.load(folder)
-            compiler = GrammarCompiler.over(
-                tokenizer.definition, manifest.sizes.vocab_size, manifest.eos_token_ids
-            )
-        runtime, rows = open_runtime(folder, manifest, Wanted(slots, capacity, device, threads, spinning))
+        language = Language.of(folder, manifest)
+        runtime, rows = open_runtime(
+            folder, manifest, Wanted(slots, capacity, memory, device, threads, spinning)
+        )
         engine = cls(
             runtime,
             rows=rows,
             eos_token_ids=manifest.eos_token_ids,
-            compiler=compiler,
+            compiler=language.compiler if language else None,
             costs=StepCosts(stall=stall),
             queue_limit=queue_limit,
         )
-        engine._manifest, engine.tokenizer = manifest, tokenizer
-        engine._stepper.warm_up()
+        engine._manifest, engine._language = manifest, language
+        engine.tokenizer = language.tokenizer if language else None
+        try:
+            engine._stepper.warm_up()
+        except BaseException:
+            engine.close()
+            raise
         runtime.leave()
         return engine
 
@@ -124,6 +133,17 @@ class Engine:
         if self._manifest is None:
             raise AttributeError("this engine was not loaded from a folder")
         return self._manifest
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes prompts: it has neither failed nor been closed."""
+        return self._error is None and not self._closing
+
+    @property
+    def decode_seconds(self) -> dict[int, float]:
+        """See StepCosts; from any thread. Empty until there were enough steps to go by."""
+        enough = self._stepper.counters.decode_steps >= _ENOUGH_STEPS
+        return self._stepper.costs.decode_seconds if enough else {}
 
     def start(self) -> None:
         self._thread.start()
@@ -162,6 +182,7 @@ class Engine:
             queued=max(0, len(self._open) - table.active),
             cached_slots=table.cached,
             slots=table.slots,
+            tokens_per_second=self._stepper.costs.tokens_per_second(),
             **{field.name: getattr(counters, field.name) for field in dataclasses.fields(counters)}
             | {"finished": dict(counters.finished)},
         )
@@ -172,6 +193,8 @@ class Engine:
             raise InvalidPrompt("token_ids must be a flat list of integers")
         if ids.min() < 0 or ids.max() >= self._runtime.vocab_size:
             raise InvalidPrompt(f"token ids must be in [0, {self._runtime.vocab_size})")
+        if prompt.embed and self._runtime.hidden_size is None:
+            raise HiddenStateMissing
         options = prompt.options
         if options is not None and not all(
             0 <= t < self._runtime.vocab_size for o in options.options for t in o
@@ -193,7 +216,7 @@ class Engine:
             stops=frozenset() if prompt.ignore_eos else stops,
             seed=secrets.randbits(64) if seed is None else seed,
             submitted=time.monotonic(),
-            generation=Generation(self._cancel, _running_loop()),
+            generation=Generation(self._cancel, running_loop()),
             grammar=self._compiler.ready(prompt.grammar) if self._compiler and prompt.grammar else None,
             history=None if prompt.sampling.repetition_penalty == 1 else History(self._runtime.vocab_size),
         )
@@ -229,7 +252,8 @@ class Engine:
             while self._take():
                 self._stepper.step()
         except BaseException as error:
-            log.exception("the engine failed")
+            # Where in the code a GPU's failure was noticed tells nothing.
+            log.error("the engine failed: %s", error, exc_info=not isinstance(error, GpuFailed))
             failure = EngineFailed(f"the engine stopped: {type(error).__name__}: {error}")
             failure.__cause__ = error
             self._die(failure)
@@ -264,11 +288,11 @@ class Engine:
         for generation in generations:
             generation.finish(_again(error))
         notify(generations)
+        if not isinstance(error, EngineClosed):
+            self.failed.set_exception(error)  # before anything is asked of a GPU that may never answer
         self._runtime.close()
         if isinstance(error, EngineClosed):
             self.failed.set_result(None)
-        else:
-            self.failed.set_exception(error)
 
 
 def _again(error: EngineFailed) -> EngineFailed:
@@ -276,10 +300,3 @@ def _again(error: EngineFailed) -> EngineFailed:
     copy = type(error)(str(error))
     copy.__cause__ = error.__cause__
     return copy
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

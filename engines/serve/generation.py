@@ -121,3 +121,11 @@ def notify(generations: Iterable[Generation]) -> None:
 def _wake_all(generations: list[Generation]) -> None:
     for generation in generations:
         generation.wake()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The calling thread's event loop; None outside of one."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

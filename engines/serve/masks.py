@@ -65,7 +65,15 @@ class GrammarState:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise GrammarError(f"the grammar cannot be followed: {self._matcher.get_error().strip()}")
+            raise GrammarError(
+                f"the grammar cannot be followed: {_reason(self._matcher.get_error())}; loosen or simplify it"
+            )
+
+
+def _reason(error: str) -> str:
+    """Without llguidance's account of its own state, in words where it has none."""
+    text = error.partition("\n<state>")[0].strip()
+    return "nothing fits it" if text == "NoExtensionBias" else text
 
 
 class GrammarCompiler:

@@ -28,20 +28,26 @@ class CachePlan:
     capacity: int
 
     @classmethod
-    def fit(cls, manifest: Manifest, free_bytes: int, rows: int | None, capacity: int | None) -> "CachePlan":
-        """Choose what is None. Raises EngineTooLarge naming the number that would fit."""
+    def fit(
+        cls, manifest: Manifest, free_bytes: int, rows: int | None, capacity: int | None, *, own: bool = False
+    ) -> "CachePlan":
+        """Choose what is None. own: the bytes are this engine's share, which nobody else has use for.
+
+        Raises EngineTooLarge naming the number that would fit.
+        """
         context = manifest.sizes.context
         if capacity is not None and not 2 <= capacity <= context:
             raise EngineTooLarge(f"capacity must be in [2, {context}], the model's context, not {capacity}")
         tokens = capacity or min(context, _CAPACITY)
         per_slot = tokens * manifest.kv.bytes_per_token(manifest.sizes.layers)
-        share = free_bytes if rows is not None else int(free_bytes * _SHARE)
-        fitting = share // per_slot
+        room = free_bytes if rows is not None or own else int(free_bytes * _SHARE)
+        fitting = room // per_slot
         wanted = min(_SLOTS, fitting * 8 // 9) if rows is None else rows
         slots = slots_for(wanted)
         if wanted < 1 or slots > fitting:
             raise EngineTooLarge(
                 f"{max(1, wanted)} rows of {tokens} tokens need {max(2, slots) * per_slot:,} bytes, "
-                f"{free_bytes:,} are free: at most {fitting * 8 // 9} rows fit; ask for less"
+                f"{free_bytes:,} are {'left of its share' if own else 'free'}: at most {fitting * 8 // 9} "
+                "rows fit; ask for less"
             )
         return cls(slots, wanted, tokens)

@@ -52,6 +52,7 @@ class Prompt:
     stop_token_ids: end the answer (None: the model's own); ignore_eos: nothing does but max_tokens.
     priority: higher runs first; deadline: time.monotonic() seconds after which nobody wants it.
     options: how likely each is to follow is wanted, not an answer; one tree may serve many prompts.
+    embed: the last hidden state is wanted, not an answer.
     Raises InvalidPrompt.
     """
 
@@ -64,14 +65,20 @@ class Prompt:
     priority: int = 0
     deadline: float | None = None
     options: OptionTree | None = None
+    embed: bool = False
 
     def __post_init__(self) -> None:
         if not len(self.token_ids):
             raise InvalidPrompt("a prompt needs at least one token")
         if self.max_tokens < 1:
             raise InvalidPrompt(f"max_tokens must be 1 or more, not {self.max_tokens}")
-        if self.options is not None and self.grammar is not None:
-            raise InvalidPrompt("a prompt has options or a grammar, not both")
+        if (self.options is not None) + (self.grammar is not None) + self.embed > 1:
+            raise InvalidPrompt("a prompt has options, a grammar or is embedded, one of these")
+
+    @property
+    def draws(self) -> bool:
+        """Whether tokens are to be drawn: else its last logits or hidden state are read."""
+        return self.options is None and not self.embed
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,7 @@ class Completion:
     cached_tokens: prompt tokens whose KV was reused; forced_tokens: tokens the grammar left no choice in.
     first_token_ms counts from submission (0 when there is none); prefill_ms from admission.
     logprobs: natural logarithm of each option's probability, given that one of them follows.
+    hidden: state of the prompt's last token after the final norm, where it was to be embedded.
     """
 
     token_ids: list[int]
@@ -102,3 +110,4 @@ class Completion:
     first_token_ms: float
     decode_ms: float
     logprobs: tuple[float, ...] = ()
+    hidden: tuple[float, ...] = ()

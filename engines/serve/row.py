@@ -19,6 +19,7 @@ class Row:
     """`known` are prompt and answer so far; the KV of all but the last few is in the row's slot.
 
     limit: tokens the answer may have; with them `known` is `full` long. seed: of the random numbers.
+    drawn: the slot for which the token after `known` was drawn, while nobody has read it.
     logprobs: of the prompt's options, as far as `forks_read` of their forks tell.
     ending: tokens that complete the answer from here; found from `look_at` tokens before the limit on, see
     engines.serve.closing.
@@ -38,11 +39,13 @@ class Row:
     known: list[int] = field(init=False)
     full: int = field(init=False)
     slot: int | None = None
+    drawn: int | None = None
     cached_tokens: int = 0
     forced_tokens: int = 0
     admitted: float | None = None
     first_token: float | None = None
     logprobs: NDArray[np.float64] | None = None
+    hidden: tuple[float, ...] = ()
     forks_read: int = 0
     ending: list[int] | None = None
     look_at: int = field(init=False)
@@ -65,6 +68,11 @@ class Row:
     @property
     def deadline(self) -> float | None:
         return self.prompt.deadline
+
+    @property
+    def last_drawn(self) -> bool:
+        """Whether the token that is drawn and not read will be the answer's last, whatever it is."""
+        return self.drawn is not None and len(self.known) + 1 == self.full
 
     @property
     def generated(self) -> int:
@@ -94,6 +102,12 @@ class Row:
             self.forks_read += 1
         return forks[self.forks_read].path if self.forks_read < len(forks) else None
 
+    def take(self, hidden: NDArray[np.float32]) -> None:
+        """Note the hidden state [hidden] of its last token. Raises GenerationFailed."""
+        if not np.isfinite(hidden).all():
+            raise GenerationFailed
+        self.hidden = tuple(hidden.tolist())
+
     def go_to(self, path: Sequence[int]) -> int:
         """Let `known` be the prompt and `path`; returns how many of its tokens stay the same."""
         start = len(self.prompt_ids)
@@ -118,4 +132,5 @@ class Row:
             first_token_ms=0.0 if self.first_token is None else (first - self.submitted) * 1e3,
             decode_ms=(now - first) * 1e3,
             logprobs=() if self.logprobs is None else tuple(self.logprobs.tolist()),
+            hidden=self.hidden,
         )

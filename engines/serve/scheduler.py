@@ -1,8 +1,9 @@
 """Who runs next, and what one step computes. Pure: no model, no thread, no clock of its own.
 
 Every running row knows some tokens whose KV is not computed yet, its backlog: a prompt, tokens a grammar
-forced, or the one token sampled last. A prefill computes many tokens of a backlog at once, a decode step
-one of every row; a row whose backlog is empty after that has a next token to sample.
+forced, or the one token sampled last, which counts before it is read. A prefill computes many tokens of a
+backlog at once, a decode step one of every row; a row whose backlog is empty after that has a next token to
+sample.
 """
 
 import heapq
@@ -134,9 +135,7 @@ class Scheduler:
 
     def decodes(self) -> bool:
         """Whether a decode step is due: some row waits for nothing else."""
-        if (self._backlogs() == 1).any():
-            return True
-        return not all(self._prefills(row) for row in self.rows)
+        return any(not (row.last_drawn or self._prefills(row)) for row in self.rows)
 
     def computed(self, row: Row) -> int:
         """How many of the row's known tokens have their KV in its slot."""
@@ -144,8 +143,8 @@ class Scheduler:
         return int(self.table.valid[row.slot])
 
     def backlog(self, row: Row) -> int:
-        """Known tokens whose KV is not computed."""
-        return len(row.known) - self.computed(row)
+        """Known tokens, and one that is drawn and not read, whose KV is not computed."""
+        return len(row.known) + (row.drawn is not None) - self.computed(row)
 
     def check(self) -> None:
         """Raise RuntimeError when rows and slots disagree."""
@@ -159,7 +158,8 @@ class Scheduler:
 
     def _backlogs(self) -> NDArray[np.int64]:
         """Of every row, in slot order; once settled."""
-        known = np.fromiter((len(row.known) for row in self.rows), np.int64, len(self.rows))
+        lengths = (len(row.known) + (row.drawn is not None) for row in self.rows)
+        known = np.fromiter(lengths, np.int64, len(self.rows))
         return known - self.table.valid[: len(known)]
 
     def _prefills(self, row: Row) -> bool:

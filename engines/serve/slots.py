@@ -108,11 +108,10 @@ class SlotTable:
         self.tokens[slot, start : start + len(tokens)] = tokens
         self.valid[slot] = start + len(tokens)
 
-    def extend_each(self, tokens: Tokens) -> None:
-        """One token was computed at the end of each of the first len(tokens) slots."""
-        rows = len(tokens)
-        self.tokens[np.arange(rows), self.valid[:rows]] = tokens
-        self.valid[:rows] += 1
+    def extend_each(self, slots: NDArray[np.int64], tokens: Tokens) -> None:
+        """One token was computed at the end of each of `slots`."""
+        self.tokens[slots, self.valid[slots]] = tokens
+        self.valid[slots] += 1
 
     def truncate(self, slot: int, length: int) -> None:
         """What `slot` holds beyond `length` tokens is not wanted any more."""

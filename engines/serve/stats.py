@@ -7,12 +7,16 @@ from engines.serve.prompt import FinishReason
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """A snapshot. Totals count since the engine started; seconds are wall-clock of the engine's thread."""
+    """A snapshot. Totals count since the engine started; seconds are wall-clock of the engine's thread.
+
+    tokens_per_second: the most that decoding has brought so far.
+    """
 
     active_rows: int
     queued: int
     cached_slots: int
     slots: int
+    tokens_per_second: float
     tokens_generated: int
     tokens_prefilled: int
     tokens_cached: int

@@ -1,4 +1,4 @@
-"""One step of the machine: admit, prefill, decode, sample, hand out. Runs in the engine's thread only."""
+"""One step of the machine: admit, prefill, decode, draw, hand out. Runs in the engine's thread only."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from engines.errors import GenerationFailed, GrammarError
+from engines.serve.answers import Answers
 from engines.serve.closing import Closing
 from engines.serve.costs import StepCosts
-from engines.serve.generation import Generation, notify
-from engines.serve.kernels.table import choice_table
+from engines.serve.generation import Generation
+from engines.serve.meter import Meter
+from engines.serve.picks import Pick, Picker
 from engines.serve.prompt import FinishReason
 from engines.serve.row import Row
 from engines.serve.runtime.contract import Runtime
@@ -19,7 +21,13 @@ from engines.serve.stats import Counters
 
 
 class Stepper:
-    """Drives a runtime along a scheduler's plans; `forget` hears of every generation that ends."""
+    """Drives a runtime along a scheduler's plans; `forget` hears of every generation that ends.
+
+    Where the runtime has more than one step at work, a decode step is asked for while the tokens it is fed
+    are still being drawn; they are read, answers ended and masks filled while it runs. So every draw is made
+    with all that came before it known, and what is computed for a row that turns out to be at its end is
+    never looked at.
+    """
 
     def __init__(
         self,
@@ -32,16 +40,25 @@ class Stepper:
         self.runtime, self.costs, self.counters = runtime, costs, Counters()
         self.table = SlotTable(runtime.slots, runtime.capacity, rows)
         self.scheduler = Scheduler(self.table, costs)
-        self._bits = np.zeros((rows, -(-runtime.vocab_size // 32)), np.int32)
-        self._bits_address, self._bits_size = self._bits.ctypes.data, self._bits.shape[1] * 4
-        self._touched: list[Generation] = []
-        self._forget, self._closing = forget, closing
+        self._waits = runtime.depth == 1
+        self._meter = Meter(costs, self.counters)
+        self._answers = Answers(self.scheduler, self.counters, forget, closing)
+        self._picker = Picker(runtime, rows, self.counters, self._answers.fail)
+        self._unread: list[Pick] = []
 
     def add(self, row: Row) -> None:
         """Queue a row. One whose grammar leaves no choice at all ends here."""
-        if row.grammar is not None and self._append(row, []):
+        if row.grammar is not None and self._answers.append(row, []):
             return
         self.scheduler.add(row)
+
+    def end(self, row: Row, reason: FinishReason) -> None:
+        """Finish a queued or running row."""
+        self._answers.end(row, reason)
+
+    def flush(self) -> None:
+        """Let the callers know."""
+        self._answers.flush()
 
     def warm_up(self) -> None:
         """Run the graph before anybody waits for it, and learn what it costs. Only while no slot is used."""
@@ -63,6 +80,8 @@ class Stepper:
         scheduler, now = self.scheduler, time.monotonic()
         for row in scheduler.overdue(now):
             self.end(row, "expired")
+        if not scheduler.rows:
+            self._unread.clear()  # nobody waits for these
         admitted, copies = scheduler.admit()
         for row in admitted:
             row.admitted = now
@@ -74,32 +93,10 @@ class Stepper:
             self._copy(scheduler.settle())
         if scheduler.decodes():
             self._decode()
+        else:
+            self._read()
         self.flush()
         self.counters.step_seconds += time.perf_counter() - began
-
-    def end(self, row: Row, reason: FinishReason, stop_token_id: int | None = None) -> None:
-        """Finish a queued or running row."""
-        self._leave(row)
-        self.counters.finished[reason] += 1
-        row.generation.finish(row.completion(reason, stop_token_id, time.monotonic()))
-
-    def flush(self) -> None:
-        """Let the callers know."""
-        notify(self._touched)
-        self._touched = []
-
-    def _leave(self, row: Row) -> None:
-        if row.slot is not None:
-            self.scheduler.end(row)
-        else:
-            self.scheduler.drop_queued(row)
-        self._touched.append(row.generation)
-        self._forget(row.generation)
-
-    def _fail(self, row: Row, error: Exception) -> None:
-        self._leave(row)
-        self.counters.failed += 1
-        row.generation.finish(error)
 
     def _copy(self, copies: Sequence[Copy]) -> None:
         for copy in copies:
@@ -109,17 +106,14 @@ class Stepper:
         rows = list[Row]()
         for run in adjacent(pieces):
             tokens = [np.asarray(piece.row.known[piece.start : piece.stop], np.int64) for piece in run]
-            first = run[0].row.slot or 0
-            began = time.perf_counter()
+            first, count = run[0].row.slot or 0, sum(map(len, tokens))
+            self._meter.begin(tokens=count)
             self.runtime.prefill(
                 range(first, first + len(run)), tokens, np.array([piece.start for piece in run], np.int64)
             )
-            self.runtime.finish()
-            seconds = time.perf_counter() - began
-            count = sum(map(len, tokens))
-            self.costs.record_prefill(count, seconds)
+            if self._waits:
+                self._meter.end(self._meter.take())
             self.counters.prefills += 1
-            self.counters.prefill_seconds += seconds
             self.counters.tokens_prefilled += count
             for slot, ids in enumerate(tokens, first):
                 self.table.extend(slot, ids)
@@ -130,170 +124,109 @@ class Stepper:
 
     def _decode(self) -> None:
         rows, count = list(self.scheduler.rows), len(self.scheduler.rows)
-        positions = self.table.valid[:count].copy()
-        at = positions.tolist()
-        tokens = np.array([row.known[i] for row, i in zip(rows, at, strict=True)], np.int64)
-        began = time.perf_counter()
+        slots, positions = np.arange(count), self.table.valid[:count].copy()
+        at, ahead = positions.tolist(), bool(self._unread)
+        tokens = np.array(_fed(rows, at) if ahead else _known(rows, at), np.int64)
+        self._meter.begin(rows=count)
         self.runtime.decode(tokens, positions)
-        due = [row for row, i in zip(rows, at, strict=True) if i + 1 == len(row.known)]
-        if not due:
-            self.runtime.finish()
-        seconds = time.perf_counter() - began
-        self.table.extend_each(tokens)
-        if due:
-            seconds += self._sample(due)
-        self.costs.record_decode(count, seconds)
         self.counters.decode_steps += 1
         self.counters.decode_rows += count
-        self.counters.decode_seconds += seconds
+        if ahead:
+            self._read()
+            slots = np.array([slot for slot, row in enumerate(rows) if row.slot is not None], np.int64)
+            rows, at = [rows[slot] for slot in slots], [at[slot] for slot in slots]
+            tokens = np.array(_known(rows, at), np.int64)
+        self.table.extend_each(slots, tokens)
+        if due := [row for row, i in zip(rows, at, strict=True) if i + 1 == len(row.known)]:
+            self._sample(due)
+        elif self._waits:
+            self._meter.end(self._meter.take())
 
-    def _sample(self, rows: list[Row]) -> float:
-        """Give each row, whose last token was just computed, its next; returns the runtime's seconds.
+    def _sample(self, rows: list[Row]) -> None:
+        """Ask for the next token of rows whose last one was just computed; look at those that want none."""
+        looked = [row for row in rows if not row.prompt.draws]
+        if looked:
+            self._read()  # reading what is computed waits for everything before it
+        drawing = [row for row in rows if row.prompt.draws] if looked else rows
+        work = self._meter.take()
+        if drawing:
+            masked = constrained = [i for i, row in enumerate(drawing) if row.grammar is not None]
+            if self._waits:
+                # The best token of a greedy row is tried on its grammar first: a model that follows the
+                # format needs no mask then, and the mask would have left that token the best.
+                masked = [i for i in constrained if drawing[i].prompt.sampling.temperature > 0]
+            self._unread.append(self._picker.pick(drawing, constrained, masked, work))
+        if scored := [row for row in looked if not row.prompt.embed]:
+            self._score(scored)
+        if embedded := [row for row in looked if row.prompt.embed]:
+            self._embed(embedded)
+        if self._waits or looked:
+            self._read()
+        else:
+            for row in drawing:
+                row.drawn = row.slot
+        if not drawing:
+            self._meter.end(work)
 
-        The best token of a greedy row is tried on its grammar first: a model that follows the format needs
-        no mask then, and the mask would have left that token the best.
-        """
-        scoring = 0.0
-        if scored := [row for row in rows if row.prompt.options is not None]:
-            scoring = self._score(scored)
-            rows = [row for row in rows if row.prompt.options is None]
-            if not rows:
-                return scoring
-        constrained = [i for i, row in enumerate(rows) if row.grammar is not None]
-        masked = self._mask(rows, [i for i in constrained if rows[i].prompt.sampling.temperature > 0])
-        tokens, seconds = self._draw(rows, masked)
-        seconds += scoring
-        refused = [i for i in constrained if not self._accepts(rows[i], tokens[i])]
-        greedy = [i for i in refused if rows[i].prompt.sampling.temperature == 0]
-        if greedy:
-            again = [rows[i] for i in greedy]
-            drawn, more = self._draw(again, self._mask(again, range(len(again))))
-            seconds += more
-            for i, token in zip(greedy, drawn, strict=True):
-                tokens[i] = token
-                if self._accepts(rows[i], token):
-                    refused.remove(i)
-        for i in refused:
-            self._fail(rows[i], GrammarError("the grammar refuses a token that its own mask allows"))
-        self._hand_out(rows, tokens)
-        return seconds
-
-    def _score(self, rows: list[Row]) -> float:
-        """Rows that stand at a fork of their options: read it and go on; returns the runtime's seconds."""
+    def _score(self, rows: list[Row]) -> None:
+        """Rows that stand at a fork of their options: read it and go on."""
         slots = [row.slot or 0 for row in rows]
-        began = time.perf_counter()
         logits = self.runtime.logits(range(min(slots), max(slots) + 1))
-        seconds = time.perf_counter() - began
         for row, slot in zip(rows, slots, strict=True):
             try:
                 path = row.read_fork(logits[slot - min(slots)])
             except GenerationFailed as error:
-                self._fail(row, error)
+                self._answers.fail(row, error)
                 continue
             self.table.truncate(slot, row.go_to(path or ()))
             if path is None:
                 self.end(row, "stop")
-        return seconds
 
-    def _hand_out(self, rows: list[Row], tokens: list[int]) -> None:
-        now = time.monotonic()
-        for row, token in zip(rows, tokens, strict=True):
-            if row.slot is None:
-                continue  # its grammar failed
-            if token < 0:
-                self._fail(row, GenerationFailed())
-                continue
-            if row.first_token is None:
-                row.first_token = now
-            if row.grammar is not None or token in row.stops or len(row.known) + 1 == row.full:
-                self._append(row, [token])
-                continue
-            row.known.append(token)
-            self.counters.tokens_generated += 1
-            if row.generation.streaming:
-                self._touched.append(row.generation)
-
-    def _draw(self, rows: list[Row], masked: list[int]) -> tuple[list[int], float]:
-        """A token per row, and the runtime's seconds; the n-th of `masked` has the n-th mask."""
-        choices = [row.prompt.sampling for row in rows]
-        seeds, positions = [row.seed for row in rows], [len(row.known) for row in rows]
-        table = choice_table(choices, seeds, positions)
-        # A row that its grammar failed is drawn for nothing.
-        table["logits"] = table["slot"] = [row.slot or 0 for row in rows]
-        table["allowed"][masked] = np.arange(len(masked))
-        repeating = [i for i, row in enumerate(rows) if row.history is not None]
-        table["seen"][repeating] = np.arange(len(repeating))
-        seen = np.stack([rows[i].seen() for i in repeating]) if repeating else None
-        began = time.perf_counter()
-        draws = self.runtime.sample(table, self._bits[: len(masked)] if masked else None, seen).wait()
-        tokens: list[int] = draws["token"].tolist()
-        return tokens, time.perf_counter() - began
-
-    def _mask(self, rows: list[Row], which: Sequence[int]) -> list[int]:
-        """Fill the masks of rows `which`; returns those whose grammar did not fail."""
-        began = time.perf_counter()
-        masked = list[int]()
-        for i in which:
-            grammar = rows[i].grammar
-            assert grammar is not None
+    def _embed(self, rows: list[Row]) -> None:
+        """Rows whose prompt is computed, and which want no more than its last hidden state."""
+        slots = [row.slot or 0 for row in rows]
+        hidden = self.runtime.hidden(range(min(slots), max(slots) + 1))
+        for row, slot in zip(rows, slots, strict=True):
             try:
-                grammar.fill(self._bits_address + len(masked) * self._bits_size, self._bits_size)
-                masked.append(i)
-            except GrammarError as error:
-                self._fail(rows[i], error)
-        self.counters.masks += len(masked)
-        self.counters.mask_seconds += time.perf_counter() - began
-        return masked
+                row.take(hidden[slot - min(slots)])
+            except GenerationFailed as error:
+                self._answers.fail(row, error)
+                continue
+            self.end(row, "stop")
 
-    def _accepts(self, row: Row, token: int) -> bool:
-        """Whether the row's grammar takes `token`, or nobody needs to ask any more."""
-        if row.slot is None or token < 0:
-            return True
-        assert row.grammar is not None
-        try:
-            return row.grammar.accept(token)
-        except GrammarError as error:
-            self._fail(row, error)
-            return True
+    def _read(self) -> None:
+        """Wait for what was drawn and hand it out."""
+        unread, self._unread = self._unread, []
+        for pick in unread:
+            tokens: list[int] = pick.draws.wait()["token"].tolist()
+            self._meter.end(pick.work)
+            if not self._waits:
+                for row in pick.rows:
+                    row.drawn = None
+            refused = self._refused(pick, tokens)
+            unmasked = [i for i in refused if i not in pick.masked]
+            if unmasked:
+                every = range(len(unmasked))
+                again = self._picker.pick([pick.rows[i] for i in unmasked], every, every)
+                for i, token in zip(unmasked, again.draws.wait()["token"].tolist(), strict=True):
+                    tokens[i] = token
+                refused = [i for i in refused if i in pick.masked]
+                refused += [unmasked[i] for i in self._refused(again, [tokens[i] for i in unmasked])]
+            for i in refused:
+                error = GrammarError("the grammar refuses a token that its own mask allows")
+                self._answers.fail(pick.rows[i], error)
+            self._answers.hand_out(pick.rows, tokens)
 
-    def _append(self, row: Row, sampled: list[int]) -> bool:
-        """The answer goes on with `sampled`, which its grammar has accepted, and what that then forces.
+    def _refused(self, pick: Pick, tokens: list[int]) -> list[int]:
+        """Rows, by index, whose grammar does not take their token."""
+        return [i for i in pick.constrained if not self._answers.accepts(pick.rows[i], tokens[i])]
 
-        True when the answer ends.
-        """
-        tokens, complete, cut = sampled, False, False
-        if row.grammar is not None and row.stops.isdisjoint(sampled):
-            try:
-                forced = row.grammar.follow()
-            except GrammarError as error:
-                self._fail(row, error)
-                return True
-            tokens, complete = sampled + forced, row.grammar.complete
-            if self._closing is not None and (ending := self._closing.instead(row, tokens, complete)):
-                tokens, cut = ending, True
-        before = len(row.known)
-        reason: FinishReason | None = None
-        stop: int | None = None
-        for token in tokens:
-            if token in row.stops:
-                reason, stop = "stop", token
-                break
-            if len(row.known) == row.full:
-                break
-            row.known.append(token)
-        else:
-            reason = "stop" if complete else None
-        if reason is None and (cut or len(row.known) == row.full):
-            reason = "length"
-        self._count(row, len(row.known) - before, len(sampled))
-        if reason is not None:
-            self.end(row, reason, stop)
-        return reason is not None
 
-    def _count(self, row: Row, appended: int, sampled: int) -> None:
-        forced = max(0, appended - sampled)
-        row.forced_tokens += forced
-        self.counters.tokens_forced += forced
-        self.counters.tokens_generated += appended
-        if row.generation.streaming:
-            self._touched.append(row.generation)
+def _known(rows: list[Row], at: list[int]) -> list[int]:
+    """The token of each row at its place."""
+    return [row.known[i] for row, i in zip(rows, at, strict=True)]
+
+
+def _fed(rows: list[Row], at: list[int]) -> list[int]:
+    """The same, or where it is that is not read yet: see Runtime.decode."""
+    return [row.known[i] if row.drawn is None else -1 - row.drawn for row, i in zip(rows, at, strict=True)]

@@ -52,6 +52,8 @@ class Tokenizer:
             parsed, vocabulary, {index: token.content for index, token in added.items()}
         )
         self._shield = Shield(self.added_tokens)
+        # Formats look for marks in angle brackets only; the brackets of others, such as [gMASK], are JSON's.
+        self._marks = Shield([literal for literal in self.added_tokens if literal.startswith("<")])
         self._literals = {index: literal for literal, index in self.added_tokens.items()}
         self._raised_tools = IdentityCache[list[Any]](self._shield.raise_)
         self._encode = lru_cache(maxsize=256)(self._encode_uncached)
@@ -98,7 +100,7 @@ class Tokenizer:
 
     def turn(self) -> Turn:
         """A reader for what the model writes after a prompt of `render`."""
-        return Turn(self.format, self._shield, self.bytes_of, self._literals)
+        return Turn(self.format, self._marks, self.bytes_of, self._literals)
 
     def bytes_of(self, index: int) -> bytes:
         """The bytes of one token; empty for the padding ids that a model may have beyond the vocabulary."""

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import statistics
 import sys
 import tempfile
@@ -12,10 +13,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.campaign import Outcome, play
+from tests.faults.campaign import Outcome, Stage
 from tests.faults.cluster import Cluster
 from tests.faults.model import build_engine
 from tests.faults.scenarios.matrix import SCENARIOS
+from tests.faults.scenarios.scenario import Scenario
 
 KINDS = ("lost", "duplicated", "order")
 
@@ -25,45 +27,49 @@ def main() -> int:
     parser.add_argument("-n", "--rounds", type=int, default=10, help="of every scenario")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100_000)
     parser.add_argument("--only", default="", help="scenarios whose name contains this")
+    parser.add_argument("--load", type=int, default=4, help="requests per round, relative to `make test`")
+    parser.add_argument("--worlds", type=int, default=3, help="scenarios played side by side")
     chosen = parser.parse_args()
-    print(f"seed {chosen.seed}", flush=True)
-    outcomes, broken = asyncio.run(_play(chosen.rounds, chosen.seed, chosen.only))
+    print(f"seed {chosen.seed}, load {chosen.load}", flush=True)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are meant to be
+    outcomes, broken = asyncio.run(_play(chosen))
     Console(width=150).print(table(outcomes))
     if broken:
         print(f"broke down: {', '.join(broken)}")
     return 1 if broken or any(outcome.violations for outcome in outcomes) else 0
 
 
-async def _play(rounds: int, seed: int, only: str) -> tuple[list[Outcome], list[str]]:
+async def _play(chosen: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
     """(outcomes, names of the scenarios that broke down)"""
-    outcomes: list[Outcome] = []
-    broken: list[str] = []
+    scenarios = [scenario for scenario in SCENARIOS if chosen.only in scenario.name]
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         engine = build_engine(Path(folder))
         cluster = Cluster(Path(folder) / "kafka")
         await cluster.start()
+        stage = Stage(cluster, engine, chosen.worlds)
+
+        async def played(scenario: Scenario) -> Outcome | None:
+            try:
+                outcome = await stage.play([scenario], chosen.seed, chosen.rounds, chosen.load)
+            except Exception:
+                # The others can still be played; a scenario that breaks down proves nothing.
+                traceback.print_exc()
+                return None
+            print(
+                f"{outcome.scenario}: {len(outcome.history.told)}/{len(outcome.history.asked)} answered, "
+                f"{len(outcome.violations)} violations, {outcome.seconds:.0f} s",
+                flush=True,
+            )
+            if outcome.violations:
+                print(outcome, flush=True)
+            return outcome
+
         try:
-            for scenario in SCENARIOS:
-                if only not in scenario.name:
-                    continue
-                try:
-                    outcome = await play(cluster, engine, [scenario], seed, rounds)
-                except Exception:
-                    # The others can still be played; a scenario that breaks down proves nothing.
-                    traceback.print_exc()
-                    broken.append(scenario.name)
-                    continue
-                print(
-                    f"{outcome.scenario}: {len(outcome.history.told)}/{len(outcome.history.asked)} answered, "
-                    f"{len(outcome.violations)} violations, {outcome.seconds:.0f} s",
-                    flush=True,
-                )
-                if outcome.violations:
-                    print(outcome, flush=True)
-                outcomes.append(outcome)
+            outcomes = await asyncio.gather(*map(played, scenarios))
         finally:
             await cluster.stop()
-    return outcomes, broken
+    broken = [scenario.name for scenario, outcome in zip(scenarios, outcomes, strict=True) if outcome is None]
+    return [outcome for outcome in outcomes if outcome is not None], broken
 
 
 def table(outcomes: list[Outcome]) -> Table:
@@ -75,7 +81,7 @@ def table(outcomes: list[Outcome]) -> Table:
         told.add_row(
             outcome.scenario,
             str(len(outcome.played)),
-            str(len(outcome.history.asked)),
+            str(outcome.requests),
             *map(str, kinds),
             str(len(outcome.violations) - sum(kinds)),
             str(outcome.redelivered),
@@ -89,7 +95,7 @@ def table(outcomes: list[Outcome]) -> Table:
     told.add_row(
         "all",
         str(sum(len(outcome.played) for outcome in outcomes)),
-        str(sum(len(outcome.history.asked) for outcome in outcomes)),
+        str(sum(outcome.requests for outcome in outcomes)),
         *map(str, sums),
         str(sum(len(outcome.violations) for outcome in outcomes) - sum(sums)),
     )

@@ -5,14 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from tests.faults.calls import problems
 from tests.faults.history import Asked, History, Told
 
 Kind = Literal[
     "lost", "duplicated", "invented", "status", "order", "aborted", "attempt", "tool", "dead letter", "death"
 ]
-
-Call = tuple[str, str]
-"""(correlation, tool)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,8 @@ def _answers(history: History) -> Iterator[Violation]:
             yield Violation("duplicated", f"{correlation}: two replies have one reply id")
     for reply in history.told:
         due = history.expected.get(reply.correlation, reply.status)
+        if due == "ok" and any(report.outcome == "unknown" for report in reply.reports):
+            due = "error"
         if reply.status != due:
             yield Violation("status", f"{reply.correlation}: {reply.status} where {due} was due")
     for correlation in sorted(told.keys() - asked.keys()):
@@ -54,7 +54,7 @@ def _answers(history: History) -> Iterator[Violation]:
 
 def _order(history: History) -> Iterator[Violation]:
     """Replies of one key stand in the order of the requests. Only first replies count: repetitions of
-    at-least-once delivery come late by nature.
+    at-least-once delivery come late by nature. Who is not to be served any more is told so at once.
     """
     asked: dict[bytes, list[Asked]] = defaultdict(list)
     told: dict[bytes, list[Told]] = defaultdict(list)
@@ -62,7 +62,7 @@ def _order(history: History) -> Iterator[Violation]:
         if request.key is not None:
             asked[request.key].append(request)
     for reply in sorted(history.told, key=lambda reply: reply.place):
-        if reply.key is not None:
+        if reply.key is not None and reply.status not in ("expired", "cancelled"):
             told[reply.key].append(reply)
     for key, requests in asked.items():
         partitions = {reply.place[0] for reply in told[key]}
@@ -117,51 +117,8 @@ def _attempts(history: History) -> Iterator[Violation]:
 
 
 def _tools(history: History) -> Iterator[Violation]:
-    """A call keeps its idempotency key through all attempts, no two calls share one, a call reported `ok`
-    has happened, and what is declared `once` begins once, its outcome being told as unknown if it is.
-    """
-    owners: dict[str, set[str]] = defaultdict(set)
-    began: dict[Call, Counter[str]] = defaultdict(Counter)
-    acted: dict[Call, Counter[str]] = defaultdict(Counter)
-    for ran in history.ran:
-        owners[ran.key].add(ran.correlation)
-        (began if ran.event == "began" else acted)[ran.correlation, ran.tool][ran.key] += 1
-    for key, requests in owners.items():
-        if len(requests) > 1:
-            yield Violation("tool", f"key {key} was given to {sorted(requests)}")
-    answered, reported = _reported(history)
-    for call in sorted(began.keys() | reported.keys()):
-        correlation, tool = call
-        if correlation not in answered:
-            continue
-        if len(began[call]) > reported[call].total():
-            yield Violation(
-                "tool", f"{correlation}: {len(began[call])} keys for {reported[call].total()} calls of {tool}"
-            )
-        if reported[call]["ok"] > len(acted[call]):
-            yield Violation("tool", f"{correlation}: {tool} is reported ok and has not acted")
-        if history.declared.get(tool) == "once":
-            for key, count in began[call].items():
-                if count > 1:
-                    yield Violation("tool", f"{correlation}: {tool} began {count} times with key {key}")
-        doubtful = reported[call].total() - reported[call]["ok"]
-        if doubtful < len(began[call].keys() - acted[call].keys()):
-            yield Violation("tool", f"{correlation}: nobody knows what {tool} did, and the reply hides it")
-
-
-def _reported(history: History) -> tuple[set[str], dict[Call, Counter[str]]]:
-    """(answered correlations, outcomes per call). Repetitions of a reply repeat the reports."""
-    seen: set[str] = set()
-    answered: set[str] = set()
-    reported: dict[Call, Counter[str]] = defaultdict(Counter)
-    for reply in history.told:
-        if reply.reply_id in seen:
-            continue
-        seen.add(reply.reply_id)
-        answered.add(reply.correlation)
-        for report in reply.reports:
-            reported[reply.correlation, report.tool][report.outcome] += 1
-    return answered, reported
+    for problem in problems(history):
+        yield Violation("tool", problem)
 
 
 def _letters(history: History) -> Iterator[Violation]:

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -65,3 +66,64 @@ def wait_for_gate(context: ToolContext) -> str:
         time.sleep(0.05)
     note("wait_for_gate", "acted", context)
     return "open"
+
+
+def has(event: str, key: str) -> bool:
+    """Whether a tool has noted this under that key."""
+    lines = EFFECTS.read_text().splitlines() if EFFECTS.exists() else []
+    return any(line["event"] == event and line["key"] == key for line in map(json.loads, lines))
+
+
+def took_place(arguments: object, context: ToolContext) -> str | None:
+    return "done" if has("acted", context.idempotency_key) else None
+
+
+@register_tool(description="Charge.", concurrency=64)
+async def charge(context: ToolContext) -> str:
+    """Promises nothing about repeated calls."""
+    note("charge", "began", context)
+    await asyncio.sleep(SECONDS)
+    note("charge", "acted", context)
+    return "charged"
+
+
+@register_tool(description="Charge and fail.", concurrency=64)
+async def charge_and_fail(context: ToolContext) -> str:
+    note("charge_and_fail", "began", context)
+    note("charge_and_fail", "acted", context)
+    await asyncio.sleep(SECONDS)
+    raise RuntimeError("acted, and failed")
+
+
+@register_tool(description="Ship.", reconcile=took_place, concurrency=64)
+async def ship(context: ToolContext) -> str:
+    """The outside world can be asked about it, and does nothing twice only if it is asked."""
+    note("ship", "began", context)
+    await asyncio.sleep(SECONDS / 2)
+    note("ship", "acted", context)
+    await asyncio.sleep(SECONDS / 2)
+    return "done"
+
+
+@register_tool(description="Ship and fail.", reconcile=took_place, concurrency=64)
+async def ship_and_fail(context: ToolContext) -> str:
+    note("ship_and_fail", "began", context)
+    note("ship_and_fail", "acted", context)
+    await asyncio.sleep(SECONDS)
+    raise RuntimeError("acted, and failed")
+
+
+async def cancel(arguments: object, result: object, context: ToolContext) -> None:
+    done = replace(context, idempotency_key=context.idempotency_key.removesuffix("/undo"))
+    note("reserve", "undoing", done)
+    await asyncio.sleep(SECONDS)
+    note("reserve", "undone", done)
+
+
+@register_tool(description="Reserve.", reconcile=took_place, compensate=cancel, concurrency=64)
+async def reserve(context: ToolContext) -> str:
+    """Takes until the request's deadline is over: it is always in vain, and to be undone."""
+    note("reserve", "began", context)
+    note("reserve", "acted", context)
+    await asyncio.sleep(max(0.0, (context.deadline or 0.0) - time.monotonic()) + 0.02)
+    return "done"

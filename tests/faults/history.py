@@ -10,8 +10,10 @@ from typing import Literal
 Place = tuple[int, int]
 """(partition, offset) of a record."""
 
-Declared = Literal["read_only", "idempotent", "once"]
-"""What a tool promises about repeated calls; `once`: nothing, so a repeated call is a repeated effect."""
+Declared = Literal["read_only", "idempotent", "reconciled", "once"]
+"""What a tool promises about repeated calls. `once`: nothing, so a repeated call is a repeated effect;
+`reconciled`: that too, but it can be asked whether a call took place.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A terminal record on the reply topic, read to the end under read_committed."""
+    """A terminal record on the reply topic, read to the end under read_committed. `again`: it repeats the
+    reply to an earlier record with the same request.
+    """
 
     place: Place
     key: bytes | None
@@ -42,6 +46,7 @@ class Told:
     status: str
     attempt: int = 1
     reports: tuple[Report, ...] = ()
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +61,22 @@ class Streamed:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A line that a tool wrote: it began to act, or it had acted, under this idempotency key."""
+    """A line that a tool wrote: it began to act under this idempotency key, or it had acted; it began to undo
+    that, or it had undone it. In the order in which it happened.
+    """
 
     tool: str
     key: str
     correlation: str
-    event: Literal["began", "acted"]
+    event: Literal["began", "acted", "undoing", "undone"]
 
 
 @dataclass
 class History:
     """`seen`: places of terminal records that a reader met under read_committed while all this happened.
 
-    `expected`: status of the reply, by correlation. `declared`: the tools. `deaths`: daemons that ended
+    `expected`: status of the reply, by correlation. `declared`: the tools; `undoable`: those of them that
+    can be undone. `deaths`: daemons that ended
     though nobody asked them to, or with a wrong status. `letters`: correlations on the dead-letter topic;
     `poisoned`: those that belong there.
     """
@@ -82,5 +90,6 @@ class History:
     letters: list[str] = field(default_factory=list)
     poisoned: list[str] = field(default_factory=list)
     declared: dict[str, Declared] = field(default_factory=dict)
+    undoable: frozenset[str] = frozenset()
     deaths: list[str] = field(default_factory=list)
     exactly_once: bool = True

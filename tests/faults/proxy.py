@@ -21,12 +21,15 @@ class Trap:
 
     At `request`: before the broker has seen it; at `response`: when the broker has done it and nobody knows.
     `caught` is set then; the frame waits for `release`, and is dropped with its connection if `drop`.
+    `group`: only producers whose transactional id begins with it are meant; `client`: only this client.
     """
 
     api: int
     at: Literal["request", "response"]
+    group: str = ""
     client: str | None = None
     drop: bool = True
+    sprung: bool = False
     caught: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -54,11 +57,11 @@ class Proxy:
         self._traps.append(trap)
         return trap
 
-    def clear(self) -> None:
-        """Forget the traps that caught nothing, and let go of what waits in others."""
-        for trap in self._traps:
+    def clear(self, group: str) -> None:
+        """Forget the group's traps, and let go of what waits in them."""
+        for trap in [trap for trap in self._traps if trap.group == group]:
             trap.release.set()
-        self._traps.clear()
+            self._traps.remove(trap)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -110,8 +113,9 @@ class Proxy:
         client, end = _string(frame, 12)
         transactional_id, _ = _string(frame, end)
         for trap in self._traps:
-            if trap.api == api and transactional_id and trap.client in (None, client):
-                self._traps.remove(trap)
+            meant = transactional_id and transactional_id.startswith(trap.group)
+            if trap.api == api and meant and not trap.sprung and trap.client in (None, client):
+                trap.sprung = True
                 return trap
         return None
 

@@ -11,7 +11,8 @@ from tests.faults.history import Asked, History, Ran, Report, Streamed, Told
 @pytest.fixture
 def sound():
     """Four requests, one key, all as it should be: a redelivered tool call, deltas of two attempts."""
-    history = History(declared={"book": "idempotent", "charge": "once"})
+    history = History(declared={"book": "idempotent", "charge": "once", "reserve": "reconciled"})
+    history.undoable = frozenset({"reserve"})
     for offset, name in enumerate("abcd"):
         history.asked.append(Asked((0, offset), b"k", name))
         history.told.append(Told((1, 10 + offset), b"k", name, f"requests/0/{offset}/0", "ok"))
@@ -91,6 +92,14 @@ def test_replies_out_of_order(sound):
     assert kinds(sound) == ["order"]
 
 
+@pytest.mark.parametrize("status", ["expired", "cancelled"])
+def test_who_waits_in_vain_is_told_so_before_its_turn(sound, status):
+    sound.told[3] = replace(sound.told[3], place=(1, 9), status=status)
+    sound.seen.add((1, 9))
+    sound.seen.remove((1, 13))
+    assert kinds(sound) == []
+
+
 def test_order_does_not_hold_between_keys(sound):
     sound.asked[3] = replace(sound.asked[3], key=b"other")
     sound.told[3] = replace(sound.told[3], key=b"other", place=(1, 0))
@@ -147,8 +156,72 @@ def test_what_must_happen_once_happened_twice(sound):
 def test_an_unknown_outcome_must_be_told(sound):
     sound.ran.remove(Ran("charge", "K2", "c", "acted"))
     assert "tool" in kinds(sound)
-    sound.told[2] = replace(sound.told[2], status="error", reports=(Report("charge", "unknown"),))
+    unknown = replace(sound.told[2], status="error", reports=(Report("charge", "unknown"),), attempt=2)
+    sound.expected = {"c": "ok"}
+    sound.told[2] = unknown
     assert kinds(sound) == []
+    sound.told[2] = replace(unknown, status="ok")
+    assert kinds(sound) == ["status"]
+    # Nobody died on the way: who should not know?
+    sound.told[2] = replace(unknown, attempt=1)
+    assert kinds(sound) == ["tool"]
+
+
+def test_a_tool_that_may_run_again_is_never_in_doubt(sound):
+    sound.told[1] = replace(sound.told[1], status="error", reports=(Report("book", "unknown"),))
+    assert "tool" in kinds(sound)
+
+
+@pytest.fixture
+def undone(sound):
+    """Request d reserved something, which was undone when it failed."""
+    sound.told[3] = replace(sound.told[3], status="expired", reports=(Report("reserve", "compensated"),))
+    events = ("began", "began", "acted", "undoing", "undoing", "undone")
+    sound.ran += [Ran("reserve", "K4", "d", event) for event in events]
+    return sound
+
+
+def test_what_was_undone_is_sound(undone):
+    assert kinds(undone) == []
+
+
+def test_what_can_be_asked_about_acts_once(undone):
+    undone.ran.insert(-3, Ran("reserve", "K4", "d", "acted"))
+    assert kinds(undone) == ["tool"]
+
+
+def test_what_can_be_asked_about_is_known(undone):
+    undone.told[3] = replace(undone.told[3], status="ok", reports=(Report("reserve", "error"),))
+    undone.ran = [ran for ran in undone.ran if ran.event not in ("undoing", "undone")]
+    assert kinds(undone) == ["tool"]
+
+
+def test_what_failed_and_still_stands(undone):
+    undone.ran = [ran for ran in undone.ran if ran.event != "undone"]
+    assert set(kinds(undone)) == {"tool"}
+
+
+def test_what_was_undone_and_is_not_told(undone):
+    undone.told[3] = replace(undone.told[3], reports=(Report("reserve", "ok"),))
+    assert kinds(undone) == ["tool"]
+
+
+def test_what_was_undone_though_all_went_well(undone):
+    undone.told[3] = replace(undone.told[3], status="ok")
+    assert kinds(undone) == ["tool"]
+
+
+def test_what_ran_again_after_it_was_undone(undone):
+    undone.ran.append(Ran("reserve", "K4", "d", "began"))
+    assert kinds(undone) == ["tool"]
+
+
+def test_a_reply_told_again_to_a_duplicate_reports_no_second_call(undone):
+    undone.asked.append(Asked((0, 5), b"k", "d"))
+    undone.told.append(replace(undone.told[3], place=(1, 30), reply_id="requests/0/5/0", again=True))
+    assert kinds(undone) == []
+    undone.told[-1] = replace(undone.told[-1], again=False)
+    assert set(kinds(undone)) == {"tool"}
 
 
 @pytest.mark.parametrize("letters", [[], ["poison", "poison"], ["poison", "a"]])

@@ -38,6 +38,11 @@ def any_request(rng: random.Random) -> Value:
     return chat(rng) if dice < 0.9 else {"query": "go", "tools": UNKNOWN}
 
 
+def conversations(count: int) -> list[str | None]:
+    """Their keys, and that of the requests that belong to none."""
+    return [*(f"conversation {number}" for number in range(count)), None]
+
+
 class Traffic:
     """Writes requests and follows the replies, both straight to the broker."""
 
@@ -72,16 +77,22 @@ class Traffic:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
 
-    async def send(self, values: list[Value | bytes | None], keys: list[str | None]) -> list[str]:
-        """Write the requests, the i-th under the i-th key (round and round); their correlation ids."""
+    async def send(
+        self, values: list[Value | bytes | None], keys: list[str | None], within: float | None = None
+    ) -> list[str]:
+        """Write the requests, the i-th under the i-th key (round and round); their correlation ids.
+
+        `within`: seconds until their deadline, which they are going to miss.
+        """
+        deadline = None if within is None else time.time() + within
         names, futures = [], []
         for index, value in enumerate(values):
             name = f"{self.name}-{len(self.sent)}"
             key = keys[index % len(keys)]
             body = json.dumps({"id": name, **value}).encode() if isinstance(value, dict) else value
             good = isinstance(value, dict) and value["tools"] != UNKNOWN
-            self.expected[name] = "ok" if good else "rejected"
-            futures.append(await self._write(name, key, body))
+            self.expected[name] = ("ok" if within is None else "expired") if good else "rejected"
+            futures.append(await self._write(name, key, body, deadline))
             self.sent.append(name)
             names.append(name)
         await asyncio.gather(*futures)
@@ -92,8 +103,12 @@ class Traffic:
         await (await self._write(name, key, json.dumps({"id": name, **value}).encode()))
         self.sent.append(name)
 
-    async def _write(self, name: str, key: str | None, body: bytes | None) -> "asyncio.Future[Any]":
+    async def _write(
+        self, name: str, key: str | None, body: bytes | None, deadline: float | None = None
+    ) -> "asyncio.Future[Any]":
         headers = [("correlation-id", name.encode()), ("reply-topic", self.replies.encode())]
+        if deadline is not None:
+            headers.append(("deadline", str(deadline).encode()))
         future: asyncio.Future[Any] = await self._producer.send(
             self.requests, body, key=None if key is None else key.encode(), headers=headers
         )
@@ -192,4 +207,5 @@ def told_of(record: ConsumerRecord) -> Told | Streamed:
         value["status"],
         value["attempt"],
         tuple(Report(report["name"], report["outcome"]) for report in value["tools"]),
+        "duplicate-of" in headers,
     )

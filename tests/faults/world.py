@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,12 @@ from daemon.demo.process import DaemonDied, DaemonProcess
 from daemon.kafka.settings import Delivery
 from tests.faults.cluster import Cluster
 from tests.faults.history import Declared, History, Ran, Streamed, Told
-from tests.faults.traffic import Traffic, asked_of, read_all, told_of
+from tests.faults.proxy import Trap
+from tests.faults.traffic import Traffic, Value, asked_of, conversations, read_all, told_of
 
 SESSION_SECONDS = 2.0
-# Longer than session timeout, daemon start and a queue of 64 tool calls on a busy machine.
-ANSWER_SECONDS = 60.0
+# Longer than session timeout, daemon start and a queue of 64 tool calls on a machine without time for them.
+ANSWER_SECONDS = 180.0
 TOOLS = Path(__file__).with_name("desk.py")
 CLOCK = Path(__file__).with_name("clock")
 DECLARED: dict[str, Declared] = {
@@ -27,7 +28,13 @@ DECLARED: dict[str, Declared] = {
     "book": "idempotent",
     "pack": "idempotent",
     "act_and_fail": "idempotent",
+    "charge": "once",
+    "charge_and_fail": "once",
+    "ship": "reconciled",
+    "ship_and_fail": "reconciled",
+    "reserve": "reconciled",
 }
+UNDOABLE = frozenset({"reserve"})
 
 
 @dataclass(frozen=True)
@@ -47,14 +54,18 @@ USUAL = Setting()
 
 
 class World:
-    def __init__(self, cluster: Cluster, engine: Path, folder: Path, name: str, setting: Setting) -> None:
+    def __init__(
+        self, cluster: Cluster, engine: Path, folder: Path, name: str, setting: Setting, load: int = 1
+    ) -> None:
+        """`name` begins the names of its topics and is its group. `load`: see `ask`."""
         self.cluster, self.folder, self.name = cluster, folder, name
-        self._setting = setting
+        self._setting, self.load = setting, load
         self.traffic = Traffic(cluster.direct, name, setting.partitions)
         self.daemons: list[DaemonProcess] = []
         self._spawned: list[DaemonProcess] = []
         self.recoveries: list[float] = []
         self.poisoned: list[str] = []
+        self.warm_up = 0  # requests before the first round
         self.in_flight: list[int] = []  # requests without an answer at the moment of each fault
         self._deaths: list[str] = []
         self._count = 0
@@ -68,6 +79,8 @@ class World:
             "dead_letter_topic": f"{name}.dead-letters",
             "metrics_topic": f"{name}.metrics",
             "control_topic": f"{name}.control",
+            "journal_topic": f"{name}.journal",
+            "audit_topic": f"{name}.audit",
             "partitions": str(setting.partitions),
             "delivery": setting.delivery,
             "session_timeout_seconds": str(SESSION_SECONDS),
@@ -99,6 +112,24 @@ class World:
         keys = [f"warm up {number}" for number in range(8 * self.traffic.partitions)]
         await self.traffic.send([{"query": "go", "tools": [], "max_tokens": 1}] * len(keys), list(keys))
         await self.answered()
+        self.warm_up = len(keys)
+
+    async def ask(
+        self, count: int, keys: int, make: Callable[[], Value], within: float | None = None
+    ) -> None:
+        """So many requests in so many conversations, some in none; the load multiplies both. `within`: see
+        Traffic.send.
+        """
+        values: list[Value | bytes | None] = [make() for _ in range(count * self.load)]
+        await self.traffic.send(values, conversations(keys * self.load), within)
+
+    def set_trap(self, trap: Trap) -> Trap:
+        """For this world's daemons only."""
+        trap.group = f"{self.name}."
+        return self.cluster.proxy.set_trap(trap)
+
+    def clear_traps(self) -> None:
+        self.cluster.proxy.clear(f"{self.name}.")
 
     def set_clock(self, seconds: int) -> None:
         """The daemons' wall clock is so far ahead."""
@@ -113,6 +144,9 @@ class World:
         try:
             return await self._start_daemon()
         except DaemonDied:
+            tried = self._spawned[-1]
+            if tried.process.returncode != -signal.SIGKILL:  # that is what ends one that was too slow
+                self._deaths.append(f"{tried.log}: ended by itself before it was ready")
             return await self._start_daemon()
 
     async def _start_daemon(self) -> DaemonProcess:
@@ -120,6 +154,7 @@ class World:
         daemon = DaemonProcess(
             self._environment | {"AUTOGLM_KAFKA__CLIENT_ID": f"daemon-{self._count}"},
             log=self.folder / f"daemon-{self._count}.log",
+            ready_seconds=ANSWER_SECONDS,
         )
         self._spawned.append(daemon)
         await asyncio.to_thread(daemon.start)
@@ -129,6 +164,13 @@ class World:
     def client_id(self, daemon: DaemonProcess) -> str:
         assert daemon.log is not None
         return daemon.log.stem
+
+    async def says(self, daemon: DaemonProcess, event: str) -> None:
+        """Returns when its log has an event of that name. Raises TimeoutError."""
+        assert daemon.log is not None
+        async with asyncio.timeout(20.0):
+            while f'"event": "{event}"' not in daemon.log.read_text():  # noqa: ASYNC110  a file tells nobody
+                await asyncio.sleep(0.02)
 
     async def kill(self, daemon: DaemonProcess) -> None:
         """SIGKILL."""
@@ -222,6 +264,7 @@ class World:
             poisoned=self.poisoned,
             expected=self.traffic.expected,
             declared=DECLARED,
+            undoable=UNDOABLE,
             deaths=self._deaths,
             exactly_once=self._setting.delivery == "exactly-once",
         )

@@ -1,4 +1,7 @@
-"""Tests that need a GPU: PyCUDA, a TensorRT and a driver. Elsewhere they are skipped, each saying why."""
+"""Tests that need a GPU: PyCUDA, a TensorRT and a driver. Elsewhere they are skipped, each saying why.
+
+AUTOGLM_TEST_DEVICE: index or UUID of the GPU. AUTOGLM_TEST_GPU: set, and a missing one is a failure.
+"""
 
 import os
 from pathlib import Path
@@ -12,19 +15,21 @@ from engines.manifest import Manifest
 from engines.serve.runtime.trt.cuda import CudaDevice
 from engines.serve.runtime.trt.runtime import TrtRuntime
 from tests.bench.random_model import EDGE, write_checkpoint
+from tests.gpu.measures import Line, bytes_per_step, table
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 DEVICE = os.environ.get("AUTOGLM_TEST_DEVICE")
+REQUIRED = "AUTOGLM_TEST_GPU" in os.environ
 
 
 @pytest.fixture(scope="session")
 def gpu():
-    """Skips without a device; otherwise its name and compute capability."""
+    """Its name and compute capability. Without one, skips, or fails where one is required."""
     try:
         device = CudaDevice(DEVICE)
     except AutoGLMError as error:
-        pytest.skip(str(error))
+        (pytest.fail if REQUIRED else pytest.skip)(str(error))
     found = device.name, device.capability
     device.close()
     return found
@@ -72,33 +77,27 @@ def open_golden(golden_folders):
 
 @pytest.fixture(scope="session")
 def edge(flavour, tmp_path_factory):
-    """TrtRuntime of random weights in the shape of GLM-Edge-1.5B, int4, and the plan's bytes."""
+    """TrtRuntime of random weights in the shape of GLM-Edge-1.5B, int4, and the bytes that a step reads."""
     checkpoint, folder = tmp_path_factory.mktemp("checkpoint"), tmp_path_factory.mktemp("edge")
     write_checkpoint(checkpoint, EDGE)
     build(checkpoint, folder, precision="int4", plan=PlanOptions(16, 1024, 128, flavour=flavour))
     manifest = Manifest.load(folder)
     runtime = TrtRuntime.open(folder, manifest, device=DEVICE)
-    yield runtime, manifest.files["model.plan"].bytes
+    yield runtime, bytes_per_step(manifest.files["model.plan"].bytes, manifest.sizes)
     runtime.close()
-
-
-@pytest.fixture
-def report(request):
-    """report(what, value): a line of the table that `make gpu-check` prints."""
-
-    def report_(what, value):
-        request.config.stash.setdefault(LINES, []).append((request.node.name, what, value))
-
-    return report_
 
 
 LINES = pytest.StashKey[list]()
 
 
+@pytest.fixture
+def report(request):
+    """report(what, value, goal, met): a line of the table that `make gpu-check` prints."""
+    return lambda *line: request.config.stash.setdefault(LINES, []).append(Line(*line))
+
+
 def pytest_terminal_summary(terminalreporter, config):
-    lines = config.stash.get(LINES, [])
-    if lines:
+    if lines := config.stash.get(LINES, []):
         terminalreporter.section("measured on this GPU")
-        width = max(len(what) for _, what, _ in lines)
-        for test, what, value in lines:
-            terminalreporter.write_line(f"{what:<{width}}  {value}   ({test})")
+        for line in table(lines):
+            terminalreporter.write_line(line)

@@ -4,19 +4,25 @@ import os
 import time
 
 import numpy as np
+import psutil
 import pytest
 
+from engines.serve.engine import Engine
 from engines.serve.kernels.table import choice_table
-from engines.serve.prompt import Sampling
-from tests.gpu.conftest import GOLDEN
+from engines.serve.prompt import Prompt, Sampling
+from tests.gpu.conftest import DEVICE, GOLDEN
+from tests.gpu.measures import (
+    TOLERANCE,
+    alone_and_together,
+    greedy_agreement,
+    prefill_last,
+    relative_errors,
+    step_seconds,
+)
 
 FAMILIES = ("glm", "glm-edge-tied", "glm4", "glm4-moe", "glm4-moe-groups", "glm4-moe-lite")
-TOLERANCE = 1e-2  # of the norm of a row's logits, in bfloat16
 SOAK = float(os.environ.get("AUTOGLM_SOAK_SECONDS", "600"))
-
-
-def ids(tokens):
-    return np.array(tokens, np.int64)
+SLACK = 64 << 20  # bytes that others on the machine may come to hold meanwhile
 
 
 @pytest.fixture(params=FAMILIES)
@@ -29,60 +35,72 @@ def golden(request):
 
 def test_logits_are_the_references(golden, open_golden, report):
     name, expected = golden
-    runtime = open_golden(name)
-    prompts = expected["prompts"]
-    runtime.prefill(range(len(prompts)), prompts, np.zeros(len(prompts), np.int64))
-    logits = runtime.logits(range(len(prompts)))
-    last = np.array([row[n - 1] for row, n in zip(expected["logits"], expected["lengths"], strict=True)])
-    error = np.linalg.norm(logits - last, axis=1) / np.linalg.norm(last, axis=1)
-    report(f"{name}: ‖out − ref‖ / ‖ref‖", f"{error.max():.1e}")
-    assert error.max() <= TOLERANCE
+    logits = prefill_last(open_golden(name), expected["prompts"])
+    last = [row[n - 1] for row, n in zip(expected["logits"], expected["lengths"], strict=True)]
+    error = relative_errors(logits, last).max()
+    report(f"{name}: ‖out − ref‖ / ‖ref‖", f"{error:.1e}", f"≤ {TOLERANCE:.0e}", error <= TOLERANCE)
+    assert error <= TOLERANCE
 
 
-def test_a_row_decodes_the_same_in_any_batch(golden, open_golden):
-    """Up to what rounding may change: the logits stay within the tolerance of those of a batch of one."""
+def test_greedy_tokens_are_the_references_where_the_margin_allows(golden, open_golden, report):
     name, expected = golden
-    runtime, prompts = open_golden(name), expected["prompts"][:3]
-    alone = []
-    for prompt in prompts:
-        runtime.prefill(range(1), [prompt[:-1]], ids([0]))
-        runtime.decode(prompt[-1:], ids([len(prompt) - 1]))
-        alone.append(runtime.logits(range(1))[0])
-    runtime.prefill(range(3), [p[:-1] for p in prompts], np.zeros(3, np.int64))
-    runtime.decode(ids([p[-1] for p in prompts]), ids([len(p) - 1 for p in prompts]))
-    for together, one in zip(runtime.logits(range(3)), alone, strict=True):
-        assert np.linalg.norm(together - one) <= TOLERANCE * np.linalg.norm(one)
+    sure, equal = greedy_agreement(open_golden(name), expected)
+    report(f"{name}: greedy tokens", f"{equal} of {sure} equal", "all", equal == sure)
+    assert 0 < sure == equal
 
 
-def steps(runtime, rows, count, lookahead):
-    """Seconds per step of decode and draw. lookahead: enqueue one before the last one's tokens are read."""
-    table = choice_table([Sampling()] * rows, [0] * rows, [0] * rows)
-    table["slot"] = np.arange(rows)
-    fed = -1 - np.arange(rows)
-    runtime.decode(np.ones(rows, np.int64), np.zeros(rows, np.int64))
-    pending = runtime.sample(table)
-    runtime.finish()
-    began = time.perf_counter()
-    for position in range(1, count + 1):
-        if not lookahead:
-            pending.wait()
-        runtime.decode(fed, np.full(rows, position % runtime.capacity))
-        before, pending = pending, runtime.sample(table)
-        before.wait()
-    pending.wait()
-    return (time.perf_counter() - began) / count
+def test_a_row_decodes_the_same_in_any_batch(golden, open_golden, report):
+    """Up to what rounding may change."""
+    name, expected = golden
+    alone, together = alone_and_together(open_golden(name), expected["prompts"][:3])
+    error = relative_errors(together, alone).max()
+    report(f"{name}: alone against together", f"{error:.1e}", f"≤ {TOLERANCE:.0e}", error <= TOLERANCE)
+    assert error <= TOLERANCE
+
+
+def test_an_engine_answers_from_a_folder(golden_folders):
+    """As `autoglm complete` does: loaded by one thread, run by another, two steps at work."""
+    engine = Engine.load(golden_folders("glm"), device=DEVICE)
+    engine.start()
+    try:
+        prompts = [
+            Prompt([5, 6, 7, number], 20, Sampling(0.8, seed=number), ignore_eos=True) for number in range(12)
+        ]
+        waiting = [engine.submit(prompt) for prompt in prompts]
+        assert [generation.wait(60).completion_tokens for generation in waiting] == [20] * 12
+    finally:
+        engine.close()
 
 
 @pytest.mark.parametrize("rows", [1, 4, 16])
 def test_step_times(edge, report, rows):
-    runtime, weights = edge
+    runtime, _ = edge
     rows = min(rows, runtime.slots)
-    waited, ahead = steps(runtime, rows, 200, False), steps(runtime, rows, 200, True)
-    report(f"1.5 B int4, {rows} rows: step", f"{ahead * 1e3:.2f} ms, {waited * 1e3:.2f} ms without lookahead")
-    report(
-        f"1.5 B int4, {rows} rows",
-        f"{rows / ahead:,.0f} tokens/s, weights read at {weights / ahead / 1e9:,.0f} GB/s",
+    waited, ahead, bare = (
+        step_seconds(runtime, rows, 200, **how) for how in ({"ahead": False}, {}, {"draw": False})
     )
+    name = f"1.5 B int4, {rows} rows"
+    report(f"{name}: step", f"{ahead * 1e3:.3f} ms")
+    report(f"{name}: step that waits for its tokens", f"{waited * 1e3:.3f} ms")
+    report(f"{name}: tokens/s", f"{rows / ahead:,.0f}")
+    share = ahead / bare - 1
+    report(f"{name}: drawing and bookkeeping", f"{share:.1%} of a step", "< 5 %", share < 0.05)
+
+
+def test_host_gap(edge, report):
+    """What a step takes beyond its work on the device: against steps and draws that are enqueued blindly."""
+    runtime, _ = edge
+    table = choice_table([Sampling()], [0], [0])
+    table["slot"] = 0
+    runtime.finish()
+    began = time.perf_counter()
+    for position in range(200):
+        runtime.decode(np.array([-1]), np.array([position]))
+        runtime.sample(table)
+    runtime.finish()
+    blind = (time.perf_counter() - began) / 200
+    gap = max(0.0, step_seconds(runtime, 1, 200) - blind)
+    report("1.5 B int4, 1 row: host gap between steps", f"{gap * 1e6:.0f} µs", "< 50 µs", gap < 50e-6)
 
 
 def test_share_of_the_bandwidth_limit(edge, report):
@@ -99,37 +117,34 @@ def test_share_of_the_bandwidth_limit(edge, report):
         arguments = [np.uint64(tables), np.int64(0), np.int64(size), np.int64(0), words]
         device.launch("copy_slot", (4096, 1, 1), 256, arguments)
 
-    def wait():
-        event = device.record()
-        while not event.query():
-            pass
-
     copy()
-    wait()
+    runtime.finish()
     began = time.perf_counter()
     for _ in range(runs):
         copy()
-    wait()
+    runtime.finish()
     bandwidth = 2 * size * runs / (time.perf_counter() - began)
-    share = weights / steps(runtime, 1, 200, True) / bandwidth
+    share = weights / step_seconds(runtime, 1, 200) / bandwidth
     report("memory bandwidth, by copying", f"{bandwidth / 1e9:,.0f} GB/s")
-    report("1.5 B int4, 1 row: share of it", f"{share:.2f}")
+    report("1.5 B int4, 1 row: weights read, share of it", f"{share:.2f}", "≥ 0.70", share >= 0.7)
 
 
 def test_soak(edge, report):
     """Minutes of prefills, decodes, draws and moves: nothing grows, nothing fails, equal seeds stay equal."""
     runtime, _ = edge
     rng, began, count, seen = np.random.default_rng(0), time.monotonic(), 0, set()
-    free = runtime._device.memory()[0]
+    free, process, resident = runtime._device.memory()[0], psutil.Process(), 0
     prompt = rng.integers(1, runtime.vocab_size, 200)
     table = choice_table([Sampling(0.9, top_k=40, top_p=0.9)], [7], [1])
     while time.monotonic() - began < SOAK:
-        runtime.prefill(range(1), [prompt], ids([0]))
+        runtime.prefill(range(1), [prompt], np.zeros(1, np.int64))
         seen.add(int(runtime.sample(table).wait()["token"][0]))
         runtime.copy_slot(0, runtime.slots - 1, 200)
         rows = int(rng.integers(1, runtime.slots + 1))
-        steps(runtime, rows, 50, True)
+        step_seconds(runtime, rows, 50)
         count += 1
+        resident = resident or process.memory_info().rss
+    report("soak", f"{count} rounds in {time.monotonic() - began:.0f} s", "no failure", True)
     assert len(seen) == 1
-    assert runtime._device.memory()[0] >= free
-    report("soak", f"{count} rounds in {time.monotonic() - began:.0f} s")
+    assert runtime._device.memory()[0] >= free - SLACK
+    assert process.memory_info().rss <= resident + SLACK

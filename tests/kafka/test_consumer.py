@@ -5,6 +5,8 @@ import json
 from collections import defaultdict
 
 import pytest
+from aiokafka.errors import RequestTimedOutError
+from aiokafka.protocol.group import HeartbeatRequest
 
 from daemon.errors import InvalidJson
 from daemon.kafka.consumer import Consumer
@@ -266,3 +268,31 @@ async def test_foreign_commit_metadata_is_tolerated(broker, name):
     async with running(chosen, echo(chosen)):
         replies = await read(address, f"{name}.replies", 7)
     assert [reply.value for reply in replies] == [b"0", b"1", b"2", b"3", b"4", b"3", b"4"]
+
+
+async def test_nothing_is_taken_in_while_the_group_is_silent_and_nothing_is_lost(broker, name, monkeypatch):
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=1)
+    handled, silent = [], True
+
+    async def handler(record, emit):
+        handled.append(record.value)
+        return await echo(chosen)(record, emit)
+
+    async with running(chosen, handler) as consumer:
+        await opened(consumer)
+        ask = consumer._consumer._coordinator._send_req
+
+        async def cut_off(request):
+            if silent and isinstance(request, HeartbeatRequest):
+                raise RequestTimedOutError
+            return await ask(request)
+
+        monkeypatch.setattr(consumer._consumer._coordinator, "_send_req", cut_off)
+        consumer._lease.lose()
+        await put(address, f"{name}.requests", [(None, b"%d" % n) for n in range(5)])
+        await asyncio.sleep(1.0)
+        assert handled == []
+        silent = False
+        replies = await read(address, f"{name}.replies", 5)
+    assert sorted(reply.value for reply in replies) == sorted(handled) == [b"%d" % n for n in range(5)]

@@ -9,13 +9,11 @@ exists. Prints `acted TOOL KEY` after that line is written. SIGTERM drains and s
 
 import asyncio
 import json
-import signal
 import sys
 import time
 from pathlib import Path
 
 from daemon.errors import TooManyRounds
-from daemon.kafka.consumer import Consumer
 from daemon.kafka.envelope import Envelope
 from daemon.kafka.record import Emit, Incoming, Outgoing
 from daemon.kafka.replies import reply_record
@@ -26,6 +24,7 @@ from daemon.tools.journal import Decision, Failure, Journal
 from daemon.tools.registry import Registry, register_tool
 from daemon.tools.saga import Saga
 from schemas.errors import AutoGLMError
+from tests.kafka.child import serve
 
 
 def tools(folder: Path) -> Registry:
@@ -94,17 +93,7 @@ async def main(chosen: KafkaSettings, folder: Path) -> None:
         }
         return [reply_record(record, Envelope.of(record), chosen.reply_topic, json.dumps(body).encode())]
 
-    consumer = Consumer(chosen, handler)
-    await consumer.start()
-    terminated = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
-    run = asyncio.create_task(consumer.run())
-    stop = asyncio.create_task(terminated.wait())
-    await asyncio.wait([run, stop], return_when=asyncio.FIRST_COMPLETED)
-    await consumer.drain()
-    await consumer.stop()
-    stop.cancel()
-    await run
+    await serve(chosen, handler)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -103,9 +104,9 @@ async def committed(address: str, group: str) -> dict[TopicPartition, tuple[int,
 
 
 @asynccontextmanager
-async def running(chosen: KafkaSettings, handler: Handler) -> AsyncIterator[Consumer]:
+async def running(chosen: KafkaSettings, handler: Handler, **options: Any) -> AsyncIterator[Consumer]:
     """A consumer at work; drained and stopped at the end. A failure of it is the test's failure."""
-    consumer = Consumer(chosen, handler)
+    consumer = Consumer(chosen, handler, **options)
     await consumer.start()
     run = asyncio.create_task(consumer.run())
     try:

@@ -8,14 +8,13 @@ Prints `start VALUE ATTEMPT` when the handler gets a request. SIGTERM drains and
 import asyncio
 import json
 import os
-import signal
 import sys
 
-from daemon.kafka.consumer import Consumer
 from daemon.kafka.envelope import Envelope
 from daemon.kafka.record import Emit, Incoming, Outgoing
 from daemon.kafka.replies import reply_record
 from daemon.kafka.settings import KafkaSettings
+from tests.kafka.child import serve
 
 
 async def main(chosen: KafkaSettings, seconds: float) -> None:
@@ -28,17 +27,7 @@ async def main(chosen: KafkaSettings, seconds: float) -> None:
         await asyncio.sleep(seconds * (1 + record.offset % 5) / 3)
         return [reply_record(record, Envelope.of(record), chosen.reply_topic, value)]
 
-    consumer = Consumer(chosen, handler)
-    await consumer.start()
-    terminated = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
-    run = asyncio.create_task(consumer.run())
-    stop = asyncio.create_task(terminated.wait())
-    await asyncio.wait([run, stop], return_when=asyncio.FIRST_COMPLETED)
-    await consumer.drain()
-    await consumer.stop()
-    stop.cancel()
-    await run
+    await serve(chosen, handler)
 
 
 if __name__ == "__main__":

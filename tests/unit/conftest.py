@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from engines.build import build
+from engines.manifest import Manifest
+from engines.serve.runtime.ort import OrtRuntime
 from tests.unit.gpu.emulated_runtime import open_emulated_runtime
 from tests.unit.gpu.emulator import compile_emulated
 
@@ -54,5 +56,16 @@ def open_emulated(folders, emulated, tmp_path):
         return open_emulated_runtime(
             emulated, folders / name, tmp_path, slots=slots, capacity=capacity, **options
         )
+
+    return open_
+
+
+@pytest.fixture
+def open_ort(folders):
+    """open_ort(name, slots, capacity) → OrtRuntime of a golden checkpoint."""
+
+    def open_(name="glm", slots=8, capacity=128, **options):
+        folder = folders / name
+        return OrtRuntime.open(folder, Manifest.load(folder), slots=slots, capacity=capacity, **options)
 
     return open_

@@ -1,15 +1,18 @@
-"""`chat`: a conversation, with tools."""
+"""`chat`: a conversation, with tools and memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from daemon.agent.chat import Chat, Conclusion
-from daemon.agent.conversation import turns
+from daemon.agent.conversation import Turn, split, turns
 from daemon.agent.job import Job
+from daemon.agent.recall import Recall
 from daemon.agent.record import Record
 from daemon.agent.retrieval import shortlist
 from daemon.agent.toolset import select
+from daemon.errors import InvalidRequest
 from daemon.tools.registry import Registry
+from engines.errors import PromptTooLong
 from schemas.request import Request
 
 _ASKED = 3  # user turns, from the last, that say which tools may be needed
@@ -17,18 +20,57 @@ _ASKED = 3  # user turns, from the last, that say which tools may be needed
 
 @dataclass(frozen=True)
 class ChatTask:
-    """`system` opens conversations that bring no system message; the model sees `max_tools` tools at most."""
+    """`system` opens conversations that bring no system message; the model sees `max_tools` tools at most;
+    `recall` knows what was said before.
+    """
 
     name: ClassVar[str] = "chat"
+    keeps_memory: ClassVar[bool] = True
     system: str | None = None
     max_tools: int = 16
+    recall: Recall = field(default_factory=Recall)
 
     def validate(self, request: Request, registry: Registry) -> None:
         select(request, registry)
 
     async def run(self, job: Job, record: Record, chat: Chat, registry: Registry) -> Conclusion:
+        place = self.recall.place(job)
+        system, asked = split(turns(job.request, self.system))
+        if place is None:
+            return await self._chat(job, record, chat, registry, [*system, *asked])
+        past = await self.recall.past(job, place)
+        conclusion = await self._continue(job, record, chat, registry, (system, past, asked))
+        said = {"content": "", **conclusion.message.model_dump(exclude_none=True)}
+        await self.recall.keep(place, [*asked, *conclusion.turns, said], chat.speaker.tokenizer)
+        return conclusion
+
+    async def _continue(
+        self,
+        job: Job,
+        record: Record,
+        chat: Chat,
+        registry: Registry,
+        parts: tuple[list[Turn], list[Turn], list[Turn]],
+    ) -> Conclusion:
+        """Answer the last part after the past, or without it where there is no room for both."""
+        system, past, asked = parts
+        answers_calls = bool(asked) and asked[0]["role"] == "tool"
+        if answers_calls and not past:
+            raise InvalidRequest(
+                "memory: the calls that the `tool` messages answer are forgotten; send the turns before, too."
+            )
+        try:
+            return await self._chat(job, record, chat, registry, [*system, *past, *asked])
+        except PromptTooLong:
+            if not past or answers_calls or record.started:
+                raise
+            return await self._chat(job, record, chat, registry, [*system, *asked])
+
+    async def _chat(
+        self, job: Job, record: Record, chat: Chat, registry: Registry, messages: list[Turn]
+    ) -> Conclusion:
         request = job.request
-        messages, tools = turns(request, self.system), select(request, registry)
+        tools = select(request, registry)
         asked = [turn["content"] for turn in messages if turn["role"] == "user"][-_ASKED:]
         called = {call["function"]["name"] for turn in messages for call in turn.get("tool_calls", ())}
         tools = shortlist(tools, "\n".join(asked), self.max_tools, called)

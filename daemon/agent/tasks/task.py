@@ -12,7 +12,8 @@ from schemas.request import Request
 class Task(Protocol):
     """`validate` runs before anything costs time; `run` may raise any AutoGLMError and keeps `record`.
 
-    A task that can work on `texts` says so with an attribute `takes_texts`; others never see such requests.
+    A task that can work on `texts` says so with an attribute `takes_texts`, one that continues remembered
+    conversations with `keeps_memory`; others never see such requests.
     """
 
     name: ClassVar[str]

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import os
 import re
 import shutil
 import subprocess
@@ -11,15 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from daemon.errors import PrerequisiteMissing
+from daemon.settings import cache_folder
 
 POM = Path(__file__).with_name("pom.xml")
 VERSION = re.findall(r"<kafka.version>(.*?)</kafka.version>", POM.read_text())[0]
 
 
 def default_cache() -> Path:
-    """`$XDG_CACHE_HOME/open-autoglm/kafka-VERSION`, with `~/.cache` in place of an unset variable."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "open-autoglm" / f"kafka-{VERSION}"
+    return cache_folder() / f"kafka-{VERSION}"
 
 
 def resolve_jars(cache: Path) -> Path:

@@ -91,8 +91,9 @@ class _Program:
             raise ToolError(f"stopped after {declaration.seconds(context):.3g} s") from None
         finally:
             _kill(process.pid)
-            # Reaps the process and closes its pipes, also when we are being cancelled.
+            # Closes the pipes, also those that a process of another group still holds.
             process._transport.close()  # type: ignore[attr-defined]
+            await process.wait()
         if status not in declaration.exit_statuses:
             told = self._credentials.hide(errors.decode(errors="replace").strip())
             raise ToolError(f"{_ending(status)}: {told}" if told else _ending(status))
@@ -125,6 +126,7 @@ class _Program:
         finally:
             reading.cancel()
             exited.cancel()
+            await asyncio.gather(reading, exited, return_exceptions=True)
 
     async def _read(self, stream: asyncio.StreamReader) -> bytes:
         body = bytearray()

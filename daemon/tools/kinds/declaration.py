@@ -10,7 +10,7 @@ import jmespath
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from daemon.tools.context import ToolContext
-from daemon.tools.errors import ToolError
+from daemon.tools.errors import CallInDoubt, RemoteUnavailable, ToolError
 from daemon.tools.kinds.argument import Argument, fill_in, object_schema
 from daemon.tools.kinds.credentials import Credentials
 from daemon.tools.schema_signature import CONTEXT, SchemaSignature
@@ -33,6 +33,15 @@ class Opened:
     close: Callable[[], Awaitable[None]] = nothing_to_close
     problems: tuple[str, ...] = ()
     changed: Callable[[], bool] = lambda: False
+
+
+_TOLD = (ValueError, ToolError, CallInDoubt, RemoteUnavailable)
+
+
+def _without_secrets(error: Exception, credentials: Credentials) -> Exception:
+    """What the model is told: whoever answers may repeat what it was sent."""
+    kind = type(error) if isinstance(error, CallInDoubt | RemoteUnavailable) else ToolError
+    return kind(credentials.hide(str(error)))
 
 
 class Common(BaseModel):
@@ -59,6 +68,7 @@ class Declaration(Common):
 
     description: str = Field(min_length=1)
     arguments: dict[str, Argument] = Field(default={})
+    keywords: list[str] = Field(default=[])
     pick: str | None = None
 
     @field_validator("arguments")
@@ -109,6 +119,7 @@ class Declaration(Common):
             idempotent=read_only or (idempotent if self.idempotent is None else self.idempotent),
             scopes=frozenset(self.scopes),
             concurrency=self.concurrency,
+            keywords=tuple(self.keywords),
         )
 
     def _function(self, call: Call, credentials: Credentials) -> Callable[..., Any]:
@@ -119,14 +130,14 @@ class Declaration(Common):
         async def asynchronous(**values: Any) -> Any:
             try:
                 return self._picked(await call(*filled(values)))
-            except ValueError as error:
-                raise ToolError(credentials.hide(str(error))) from None
+            except _TOLD as error:
+                raise _without_secrets(error, credentials) from None
 
         def synchronous(**values: Any) -> Any:
             try:
                 return self._picked(call(*filled(values)))
-            except ValueError as error:
-                raise ToolError(credentials.hide(str(error))) from None
+            except _TOLD as error:
+                raise _without_secrets(error, credentials) from None
 
         return asynchronous if inspect.iscoroutinefunction(call) else synchronous
 

@@ -1,25 +1,25 @@
 """`kind = "http"`: one request to an allowed host."""
 
 import json
+import re
+import ssl
 from collections.abc import Mapping
 from typing import Any, Literal
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import httpx2
 from pydantic import Field
 
 from daemon.tools.context import ToolContext
-from daemon.tools.errors import ToolError
+from daemon.tools.errors import CallInDoubt, RemoteUnavailable, ToolError
 from daemon.tools.kinds.credentials import Credentials, refers
 from daemon.tools.kinds.declaration import Declaration, Opened
 from daemon.tools.kinds.template import Template, Tree, as_text, render_tree, tree_names
 
 _RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SAFE = ("GET", "HEAD")
-
-
-class RemoteUnavailable(RuntimeError):
-    """The other side cannot answer now."""
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 
 
 class HttpDeclaration(Declaration):
@@ -50,17 +50,17 @@ class HttpDeclaration(Declaration):
 class _Remote:
     def __init__(self, declaration: HttpDeclaration, credentials: Credentials) -> None:
         self._declaration = declaration
-        parts = urlsplit(declaration.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("`url` must be an http:// or https:// address")
+        parts, hostname = _address(declaration.url)
+        if odd := [name for name in declaration.headers if not _HEADER.fullmatch(name)]:
+            raise ValueError(f"`headers`: {odd[0]!r} is no name of a header; use letters, digits and -")
         if "{" in parts.netloc or "@" in parts.netloc:
             raise ValueError("`url`: the host takes neither arguments nor a password; use `headers`")
         if declaration.json_ is not None and declaration.form is not None:
             raise ValueError("give either `json` or `form`")
         self._base = f"{parts.scheme}://{parts.netloc}"
-        self._hosts = {host.lower() for host in declaration.allowed_hosts or [parts.hostname]}
-        if parts.hostname not in self._hosts:
-            raise ValueError(f"`url`: {parts.hostname} is not in `allowed_hosts`; add it there")
+        self._hosts = {host.lower() for host in declaration.allowed_hosts or [hostname]}
+        if hostname not in self._hosts:
+            raise ValueError(f"`url`: {hostname} is not in `allowed_hosts`; add it there")
         self._path = credentials.template(parts.path)
         self._query = credentials.tree(_query(parts.query) | declaration.query)
         self._headers = {key: credentials.template(text) for key, text in declaration.headers.items()}
@@ -71,7 +71,7 @@ class _Remote:
         self.client = httpx2.AsyncClient(
             timeout=declaration.timeout_seconds,
             trust_env=False,
-            verify=declaration.ca_file or True,
+            verify=_trusted(declaration.ca_file),
             limits=httpx2.Limits(max_connections=declaration.concurrency),
         )
 
@@ -92,9 +92,11 @@ class _Remote:
         try:
             return await self._send(request)
         except httpx2.TransportError as error:
-            raise RemoteUnavailable(
-                f"{request.url.host} cannot be reached ({type(error).__name__})"
-            ) from None
+            if isinstance(error, _NEVER_SENT):
+                raise RemoteUnavailable(
+                    f"{request.url.host} cannot be reached ({type(error).__name__})"
+                ) from None
+            raise CallInDoubt(f"{request.url.host} did not answer ({type(error).__name__})") from None
         except httpx2.HTTPError as error:
             raise ToolError(f"{request.url.host} answered nonsense ({type(error).__name__})") from None
 
@@ -126,7 +128,7 @@ class _Remote:
             body += chunk
             if len(body) > self._declaration.max_response_bytes:
                 raise ToolError(f"the response has more than {self._declaration.max_response_bytes} bytes")
-        text = body.decode(response.charset_encoding or "utf-8", "replace")
+        text = _text(bytes(body), response.charset_encoding)
         if response.status_code in _RETRYABLE:
             raise RemoteUnavailable(f"status {response.status_code}: {text[:200]}")
         if not response.is_success:
@@ -135,7 +137,7 @@ class _Remote:
             return text
         try:
             return json.loads(text) if text else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ToolError("the response says it is JSON and is not") from None
 
     def _rendered_headers(self, values: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -146,6 +148,24 @@ class _Remote:
         return [(key, text) for key, text in rendered if text is not None]
 
 
+def _address(url: str) -> tuple[SplitResult, str]:
+    """The parts of a URL and its host. Raises ValueError when it is none of http."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts, parts.hostname
+    except ValueError:  # of brackets and ports
+        pass
+    raise ValueError("`url` must be an http:// or https:// address")
+
+
+def _trusted(ca_file: str | None) -> ssl.SSLContext | bool:
+    try:
+        return ssl.create_default_context(cafile=ca_file) if ca_file else True
+    except OSError as error:
+        raise ValueError(f"`ca_file` cannot be read: {error}; give a PEM file") from None
+
+
 def _query(text: str) -> dict[str, Any]:
     """The query of a URL template: decoding it by the rules would take `{a}` apart."""
     pairs = (pair.partition("=") for pair in text.split("&") if pair)
@@ -154,15 +174,23 @@ def _query(text: str) -> dict[str, Any]:
 
 def _path(template: Template, values: Mapping[str, Any]) -> str:
     """Every value stays inside its segment. Raises ValueError for one that would lead elsewhere."""
-    path = template.render(values, lambda text: quote(text, safe=""))
+    # A quoted value has no NUL: it marks the segments that have values in them.
+    path = template.render(values, lambda text: "\0" + quote(text, safe=""))
     if path is None:
         raise ValueError("an argument of the address is missing")
-    fixed = {segment for literal, _ in template.parts for segment in literal.split("/")}
     for segment in path.split("/"):
-        plain = unquote(segment).replace("\\", "/").split("/")
-        if segment not in fixed and ({".", "..", ""} & set(plain)):
-            raise ValueError(f"{unquote(segment)!r} cannot stand in the address")
-    return path
+        plain = unquote(segment.replace("\0", "")).replace("\\", "/")
+        if "\0" in segment and {".", "..", ""} & set(plain.split("/")):
+            raise ValueError(f"{plain!r} cannot stand in the address")
+    return path.replace("\0", "")
+
+
+def _text(body: bytes, charset: str | None) -> str:
+    """Whatever the response calls its characters."""
+    try:
+        return body.decode(charset or "utf-8", "replace")
+    except LookupError:
+        return body.decode("utf-8", "replace")
 
 
 def _flat(tree: Tree, values: Mapping[str, Any]) -> dict[str, str | list[str]]:

@@ -20,7 +20,8 @@ class McpDeclaration(Common):
     matches appear as `prefix` and their name; the default prefix is the table's name and `_`.
 
     What the server says of a tool (readOnlyHint, destructiveHint, idempotentHint) counts unless `read_only`
-    or `idempotent` are set; `retries` hold for the tools that may be run twice.
+    or `idempotent` are set; `retries` hold for the tools that may be run twice. `keywords` are by the
+    server's names.
     """
 
     kind: Literal["mcp"]
@@ -31,6 +32,7 @@ class McpDeclaration(Common):
     headers: dict[str, str] = Field(default={})
     prefix: str | None = None
     include: list[str] = Field(default=["*"])
+    keywords: dict[str, list[str]] = Field(default={})
     connect_seconds: float = Field(default=15.0, gt=0)
 
     @model_validator(mode="after")
@@ -51,16 +53,23 @@ class McpDeclaration(Common):
             headers={key: credentials.reveal(text) for key, text in self.headers.items()},
         )
         tools, problems = [], []
-        for listed in await server.start(self.connect_seconds):
+        offered = await server.start(self.connect_seconds)
+        for unknown in sorted(self.keywords.keys() - {listed.name for listed in offered}):
+            problems.append(
+                f"{origin}: `keywords` names {unknown!r}, which the server does not have; drop it."
+            )
+        for listed in offered:
             if any(fnmatchcase(listed.name, pattern) for pattern in self.include):
                 try:
-                    tools.append(self._tool(f"{name}_" if self.prefix is None else self.prefix, listed,
-                                            origin, server))  # fmt: skip
+                    prefix = f"{name}_" if self.prefix is None else self.prefix
+                    tools.append(self._tool(prefix, listed, origin, server, credentials))
                 except ToolDeclarationError as error:
                     problems.append(str(error))
         return Opened(tuple(tools), server.stop, tuple(problems), lambda: server.changed)
 
-    def _tool(self, prefix: str, listed: McpTool, origin: str, server: McpServer) -> Tool:
+    def _tool(
+        self, prefix: str, listed: McpTool, origin: str, server: McpServer, credentials: Credentials
+    ) -> Tool:
         hints = listed.annotations
         # A server that says both is believed the worse of the two.
         reads = bool(hints and hints.read_only_hint and not hints.destructive_hint)
@@ -74,7 +83,7 @@ class McpDeclaration(Common):
             try:
                 return await server.call(listed.name, values, self.seconds(context))
             except ValueError as error:
-                raise ToolError(str(error)) from None
+                raise ToolError(credentials.hide(str(error))) from None
 
         return Tool(
             name=prefix + listed.name,
@@ -88,4 +97,5 @@ class McpDeclaration(Common):
             idempotent=idempotent,
             scopes=frozenset(self.scopes),
             concurrency=self.concurrency,
+            keywords=tuple(self.keywords.get(listed.name, ())),
         )

@@ -14,12 +14,15 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import (
     CONNECTION_CLOSED,
+    REQUEST_TIMEOUT,
     CallToolResult,
     ListToolsResult,
     TextContent,
     ToolListChangedNotification,
 )
 from mcp_types import Tool as McpTool
+
+from daemon.tools.errors import CallInDoubt
 
 log = structlog.get_logger(__name__)
 
@@ -71,19 +74,21 @@ class McpServer:
             await asyncio.wait({self._task})
 
     async def call(self, name: str, arguments: dict[str, Any], seconds: float) -> Any:
-        """The result as JSON data. Raises ValueError with what the tool says is wrong, others when the
-        connection fails."""
+        """The result as JSON data. Raises ValueError with what the tool says is wrong, CallInDoubt when the
+        connection fails on the way."""
         client = await asyncio.shield(self._client)
         try:
             result = await client.call_tool(name, arguments, read_timeout_seconds=seconds)
         except MCPError as error:
+            if error.code == REQUEST_TIMEOUT:
+                raise CallInDoubt(f"the MCP server did not answer within {seconds:.3g} s") from None
             if error.code != CONNECTION_CLOSED:
                 raise ValueError(error.message) from None
             self._lose(client)
-            raise ConnectionError("the MCP server is gone") from None
+            raise CallInDoubt("the MCP server is gone") from None
         except Exception as error:  # whatever the transport raises when its other end is not there
             self._lose(client)
-            raise ConnectionError(f"the MCP server cannot be reached ({type(error).__name__})") from None
+            raise CallInDoubt(f"the MCP server cannot be reached ({type(error).__name__})") from None
         data = _data(result)
         if result.is_error:
             raise ValueError(data if isinstance(data, str) else "the tool failed")

@@ -9,6 +9,7 @@ Inputs (the same names in both dialects; B rows, T tokens per row, P logits per 
   past_key_i, past_value_i  float32 [B, kv_heads, S, head_dim]   one pair per layer
 Outputs:
   logits           float32 [B, P, vocabulary]
+  hidden           float32 [B, P, hidden]   what the logits are made of: the last hidden states, normed
   present_key_i, present_value_i   shaped like the past; bind them to the same buffers
 
 Any mix of rows runs in one call: fresh prompts, chunks after cached context, one-token decoding. Cache
@@ -35,8 +36,10 @@ def write_model(d: Dialect, progress: Callable[[int, int], None]) -> None:
         b.input(f"past_key_{layer}", d.dtype, cache)
         b.input(f"past_value_{layer}", d.dtype, cache)
     d.begin()
-    logits = d.head(_wanted(d, _trunk(d, d.embed("input_ids"), progress)))
+    hidden = _wanted(d, _trunk(d, d.embed("input_ids"), progress))
+    logits = d.head(hidden)
     b.nodes("Identity", [logits], [b.output("logits", "float32", ("B", "P", config.vocab_size))])
+    b.nodes("Cast", [hidden], [b.output("hidden", "float32", ("B", "P", config.hidden))], to=1)
     for layer in range(config.layers):
         b.output(f"present_key_{layer}", d.dtype, cache)
         b.output(f"present_value_{layer}", d.dtype, cache)

@@ -1,6 +1,7 @@
 """NVRTC, NVIDIA's run-time compiler of CUDA C, by its C API (CUDA Toolkit documentation, "NVRTC").
 
-It needs neither a GPU nor a driver: pip install nvidia-cuda-nvrtc.
+It needs neither a GPU nor a driver: pip install nvidia-cuda-nvrtc. Only the package's makers need it, for
+`make kernels`; the machine loads what that wrote.
 """
 
 import ctypes
@@ -9,15 +10,17 @@ from functools import cache
 from pathlib import Path
 
 from engines.errors import KernelError
+from engines.serve.kernels.sources import CAPABILITY, PTX, fingerprint, source
 
 _NAMES = ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so")
 # Without contraction the kernels compute bit for bit what their numpy twins do.
 _OPTIONS = ("--std=c++17", "--fmad=false")
 
 
-def compile_kernels(text: str, capability: str) -> bytes:
+def compile_kernels(text: str, capability: str, *, portable: bool = False) -> bytes:
     """Machine code (a cubin) of `text` for a compute capability like "8.9".
 
+    portable: PTX instead, which drivers compile for that capability and all later ones.
     Raises KernelError with the compiler's own words, or what to install when there is no compiler.
     """
     nvrtc = _library()
@@ -26,12 +29,13 @@ def compile_kernels(text: str, capability: str) -> bytes:
         nvrtc, nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None)
     )
     try:
-        options = [f"--gpu-architecture=sm_{capability.replace('.', '')}", *_OPTIONS]
+        number, kind = capability.replace(".", ""), "compute" if portable else "sm"
+        options = [f"--gpu-architecture={kind}_{number}", *_OPTIONS]
         array = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
         if nvrtc.nvrtcCompileProgram(program, len(options), array):
             log = _bytes(nvrtc, "ProgramLog", program).rstrip(b"\0").decode(errors="replace").strip()
             raise KernelError(f"the kernels do not compile for compute capability {capability}: {log}")
-        return _bytes(nvrtc, "CUBIN", program)
+        return _bytes(nvrtc, "PTX" if portable else "CUBIN", program)
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 
@@ -62,6 +66,9 @@ def _check(nvrtc: ctypes.CDLL, code: int) -> None:
 def _library() -> ctypes.CDLL:
     for name in (*_wheel(), *_NAMES):
         try:
+            # The wheels' library does not look beside itself for its other half.
+            for half in Path(name).parent.glob("libnvrtc-builtins.so.*") if "/" in name else ():
+                ctypes.CDLL(str(half))
             return ctypes.CDLL(name)
         except OSError:
             continue
@@ -75,3 +82,13 @@ def _wheel() -> list[str]:
     return [
         str(path) for folder in folders for path in sorted(folder.glob("*/lib/libnvrtc.so.*"), reverse=True)
     ]
+
+
+def _main() -> None:
+    """Write the PTX that the package ships."""
+    code = compile_kernels(source(), CAPABILITY, portable=True).rstrip(b"\0\n")
+    PTX.write_bytes(f"// Written by `make kernels` of source {fingerprint()}\n".encode() + code + b"\n")
+
+
+if __name__ == "__main__":
+    _main()

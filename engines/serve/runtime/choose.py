@@ -7,7 +7,7 @@ import psutil  # type: ignore[import-untyped]
 
 from engines.errors import EngineTooLarge
 from engines.manifest import Manifest
-from engines.serve.memory import CachePlan, rows_of, slots_for
+from engines.serve.memory import CachePlan, rows_of
 from engines.serve.runtime.contract import Runtime
 from engines.serve.runtime.ort import OrtRuntime
 from engines.serve.runtime.trt.runtime import TrtRuntime
@@ -17,11 +17,14 @@ from engines.serve.runtime.trt.runtime import TrtRuntime
 class Wanted:
     """What the operator asks for; None chooses. rows: that may run at once; capacity: tokens per row.
 
+    memory: the share of the device's memory that this engine may take.
+
     device: of the GPU, an index or UUID; threads, spinning: of the CPU.
     """
 
     rows: int | None = None
     capacity: int | None = None
+    memory: float | None = None
     device: str | int | None = None
     threads: int | None = None
     spinning: bool = False
@@ -36,10 +39,9 @@ def open_runtime(folder: Path, manifest: Manifest, wanted: Wanted) -> tuple[Runt
         most = manifest.plan.capacity - 1
         if wanted.capacity is not None and wanted.capacity != most:
             raise EngineTooLarge(f"the plan was built for a capacity of {most}, not {wanted.capacity}")
-        slots = None if wanted.rows is None else slots_for(wanted.rows)
-        gpu = TrtRuntime.open(folder, manifest, slots=slots, device=wanted.device)
+        gpu = TrtRuntime.open(folder, manifest, rows=wanted.rows, device=wanted.device, share=wanted.memory)
         return gpu, rows_of(gpu.slots) if wanted.rows is None else wanted.rows
-    plan = CachePlan.fit(manifest, psutil.virtual_memory().available, wanted.rows, wanted.capacity)
+    plan = _fit(manifest, wanted)
     cpu = OrtRuntime.open(
         folder,
         manifest,
@@ -49,3 +51,13 @@ def open_runtime(folder: Path, manifest: Manifest, wanted: Wanted) -> tuple[Runt
         spinning=wanted.spinning,
     )
     return cpu, plan.rows
+
+
+def _fit(manifest: Manifest, wanted: Wanted) -> CachePlan:
+    machine, share = psutil.virtual_memory(), wanted.memory
+    if share is None:
+        return CachePlan.fit(manifest, machine.available, wanted.rows, wanted.capacity)
+    graph = manifest.graphs[manifest.dialect]
+    weights = sum(entry.bytes for name, entry in manifest.files.items() if name.startswith(graph))
+    own = max(0, min(machine.available, int(share * machine.total)) - weights)
+    return CachePlan.fit(manifest, own, wanted.rows, wanted.capacity, own=True)

@@ -10,6 +10,7 @@ from engines.serve.kernels.table import Table
 
 Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
+Hidden = NDArray[np.float32]
 Bits = NDArray[np.int32]
 
 
@@ -24,13 +25,19 @@ class Draws(Protocol):
 class Runtime(Protocol):
     """One graph with KV caches of `slots` rows, `capacity` tokens each. Used by one thread at a time.
 
-    Logits stay where they are computed: those of a slot's last token until the slot is computed again or
-    another decode runs. A cache cell is only read after it was written: slots are reused without clearing.
+    Logits and hidden states stay where they are computed: those of a slot's last token until the slot is
+    computed again or another decode runs. A cache cell is only read after it was written: slots are reused
+    without clearing.
+
+    depth: steps that it keeps at work at once. 1: every call returns when its work is done. 2: a step may be
+    asked for before the last one's draws are read. hidden_size: None when the graph does not give them.
     """
 
+    depth: int
     slots: int
     capacity: int
     vocab_size: int
+    hidden_size: int | None
 
     def prefill(self, slots: range, tokens: Sequence[Tokens], starts: Tokens) -> None:
         """Compute tokens[i] at positions starts[i]... of slot slots[i]; positions before hold its KV."""
@@ -53,6 +60,10 @@ class Runtime(Protocol):
 
     def logits(self, slots: range) -> Logits:
         """A copy of the slots' logits, [len(slots), V]: to score some tokens or to look, not to sample."""
+        ...
+
+    def hidden(self, slots: range) -> Hidden:
+        """A copy of the slots' last hidden states after the final norm, [len(slots), hidden_size]."""
         ...
 
     def copy_slot(self, source: int, target: int, length: int) -> None:

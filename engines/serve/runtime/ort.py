@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engines.manifest import Dialect, Manifest
 from engines.serve.kernels.table import Table
-from engines.serve.runtime.contract import Bits, Logits, Tokens
+from engines.serve.runtime.contract import Bits, Hidden, Logits, Tokens
 from engines.serve.sampler import draw
 
 _CALL_TOKENS = 16  # a call costs about as much as this many tokens more, from 1 M to 1.5 B parameters
@@ -21,6 +21,8 @@ _INT8_ACTIVATIONS = "4"  # of MatMulNBits: integer dot products, activations rou
 
 class OrtRuntime:
     """See Runtime. A call binds slots [i, i + k) by pointer offset; nothing of a cache is ever copied."""
+
+    depth = 1
 
     def __init__(
         self,
@@ -52,6 +54,10 @@ class OrtRuntime:
         self._ones = np.ones(slots, np.int64)
         self._zeros = np.zeros((slots, 1), np.int64)
         self._logits = np.empty((slots, 1, vocab_size), np.float32)
+        # Engines built before graphs gave hidden states serve everything else.
+        shapes = {value.name: value.shape for value in self._session.get_outputs()}
+        self.hidden_size: int | None = shapes["hidden"][-1] if "hidden" in shapes else None
+        self._hidden = np.empty((slots, 1, self.hidden_size or 0), np.float32)
         self._bindings: dict[tuple[int, int], Any] = {}
 
     @classmethod
@@ -122,6 +128,9 @@ class OrtRuntime:
     def logits(self, slots: range) -> Logits:
         return self._logits[slots.start : slots.stop, 0].copy()
 
+    def hidden(self, slots: range) -> Hidden:
+        return self._hidden[slots.start : slots.stop, 0].copy()
+
     def copy_slot(self, source: int, target: int, length: int) -> None:
         for cache in self._caches.values():
             cache[target, :, :length] = cache[source, :, :length]
@@ -129,6 +138,7 @@ class OrtRuntime:
     def close(self) -> None:
         self._bindings.clear()
         self._caches.clear()
+        self._session = None
 
     def _run(
         self, first: int, ids: Tokens, positions: Tokens, starts: Tokens, lengths: Tokens, wanted: Tokens
@@ -150,15 +160,17 @@ class OrtRuntime:
         self._session.run_with_iobinding(binding)
 
     def _bind(self, first: int, rows: int) -> Any:
-        """Caches and logits of slots [first, first + rows); these stay where they are."""
+        """Caches, logits and hidden states of slots [first, first + rows); these stay where they are."""
         binding = self._session.io_binding()
         for name, cache in self._caches.items():
             part = cache[first : first + rows]
             place = ("cpu", 0, np.float32, part.shape, part.ctypes.data)
             binding.bind_input(f"past_{name}", *place)
             binding.bind_output(f"present_{name}", *place)
-        logits = self._logits[first : first + rows]
-        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        answers = {"logits": self._logits} | ({"hidden": self._hidden} if self.hidden_size else {})
+        for name, whole in answers.items():
+            part = whole[first : first + rows]
+            binding.bind_output(name, "cpu", 0, np.float32, part.shape, part.ctypes.data)
         return binding
 
 

@@ -45,7 +45,7 @@ class ChatGlm3(Glm4):
         if choice in ("auto", "none"):
             starts.append("answer")
             text = answer.expression if answer else lark.ANY_TEXT
-            rules += [f"answer: {lark.quote(chr(10))} value{self._end(self.answer_ends)}", f"value: {text}"]
+            rules += [f"answer: {lark.quote(chr(10))} value{self._answer_end(answer)}", f"value: {text}"]
         for index, function in enumerate(functions):
             starts.append(f"call_{index}")
             rules += self._call_rules(index, function)

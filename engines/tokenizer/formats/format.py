@@ -110,6 +110,12 @@ class Format(ABC):
         """The token that usually ends an answer; None when the vocabulary has none of them."""
         return next((self._ids[literal] for literal in self.answer_ends if literal in self._ids), None)
 
+    def _answer_end(self, shape: Shape | None) -> str:
+        """Where nothing else may follow, one end is as good as another, and one alone needs no sampling."""
+        if shape is None or not shape.closed or self.answer_end is None:
+            return self._end(self.answer_ends)
+        return f" <[{self.answer_end}]>"
+
     def _end(self, literals: Sequence[str]) -> str:
         ids = [str(self._ids[literal]) for literal in literals if literal in self._ids]
         return f" <[{','.join(ids)}]>" if ids else ""

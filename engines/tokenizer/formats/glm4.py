@@ -40,7 +40,7 @@ class Glm4(Format):
         if choice in ("auto", "none"):
             starts.append("answer")
             text = answer.expression if answer else lark.ANY_TEXT
-            rules += [f"answer: {lark.quote(chr(10))} value{self._end(self.answer_ends)}", f"value: {text}"]
+            rules += [f"answer: {lark.quote(chr(10))} value{self._answer_end(answer)}", f"value: {text}"]
         if functions:
             starts.append("calls")
             more = f" ({self.marker(_JOIN)} call)*" if parallel else ""

@@ -54,7 +54,7 @@ class Glm45(Format):
             starts.append("answer")
             lead = r"/\n?/ " if answer else ""
             text = answer.expression if answer else "TEXT"
-            rules += [f"answer: {lead}value{self._end(self.answer_ends)}", f"value: {text}"]
+            rules += [f"answer: {lead}value{self._answer_end(answer)}", f"value: {text}"]
         if functions:
             # Under `auto` the model may say a word before it calls.
             lead = "TEXT" if choice == "auto" and answer is None else r"/\n*/"

@@ -4,41 +4,41 @@ import asyncio
 import random
 
 from tests.faults.proxy import ADD_OFFSETS_TO_TXN, END_TXN, PRODUCE, TXN_OFFSET_COMMIT, Trap
-from tests.faults.scenarios.scenario import Scenario, keys
+from tests.faults.scenarios.scenario import Scenario
 from tests.faults.traffic import any_request
 from tests.faults.world import SESSION_SECONDS, World
 
 
 async def crashed(world: World, rng: random.Random) -> None:
-    await world.traffic.send([any_request(rng) for _ in range(24)], keys(7))
+    await world.ask(24, 7, lambda: any_request(rng))
     await asyncio.sleep(rng.uniform(0.0, 0.3))
     await world.cluster.crash()
-    await world.traffic.send([any_request(rng) for _ in range(8)], keys(7))
+    await world.ask(8, 7, lambda: any_request(rng))
 
 
 async def restarted(world: World, rng: random.Random) -> None:
-    await world.traffic.send([any_request(rng) for _ in range(24)], keys(7))
+    await world.ask(24, 7, lambda: any_request(rng))
     await asyncio.sleep(rng.uniform(0.0, 0.3))
     await world.cluster.restart()
-    await world.traffic.send([any_request(rng) for _ in range(8)], keys(7))
+    await world.ask(8, 7, lambda: any_request(rng))
 
 
 async def frozen(world: World, rng: random.Random) -> None:
     """For longer than the session timeout."""
-    await world.traffic.send([any_request(rng) for _ in range(24)], keys(7))
+    await world.ask(24, 7, lambda: any_request(rng))
     await asyncio.sleep(rng.uniform(0.0, 0.2))
     world.cluster.freeze()
     await asyncio.sleep(SESSION_SECONDS + rng.uniform(0.5, 2.0))
     world.cluster.thaw()
-    await world.traffic.send([any_request(rng) for _ in range(8)], keys(7))
+    await world.ask(8, 7, lambda: any_request(rng))
 
 
 async def silent(world: World, rng: random.Random) -> None:
     """A produce, an offset commit or the end of a transaction happens or not, and its answer is lost."""
     for api in rng.sample((PRODUCE, ADD_OFFSETS_TO_TXN, TXN_OFFSET_COMMIT, END_TXN, END_TXN), 3):
-        trap = world.cluster.proxy.set_trap(Trap(api, rng.choice(("request", "response", "response"))))
+        trap = world.set_trap(Trap(api, rng.choice(("request", "response", "response"))))
         trap.release.set()
-        await world.traffic.send([any_request(rng) for _ in range(12)], keys(7))
+        await world.ask(12, 7, lambda: any_request(rng))
         async with asyncio.timeout(20.0):
             await trap.caught.wait()
 
@@ -49,8 +49,8 @@ async def stuck(world: World, rng: random.Random) -> None:
     await world.answered()
     first = world.daemons[0]
     trap = Trap(END_TXN, "request", client=world.client_id(first), drop=False)
-    world.cluster.proxy.set_trap(trap)
-    await world.traffic.send([any_request(rng) for _ in range(24)], keys(11))
+    world.set_trap(trap)
+    await world.ask(24, 11, lambda: any_request(rng))
     try:
         async with asyncio.timeout(20.0):
             await trap.caught.wait()
@@ -64,9 +64,9 @@ async def stuck(world: World, rng: random.Random) -> None:
 
 
 SCENARIOS = (
-    Scenario("broker killed", crashed),
-    Scenario("broker restarted", restarted),
-    Scenario("broker frozen", frozen),
     Scenario("answers lost", silent),
     Scenario("late commit", stuck),
+    Scenario("broker killed", crashed, alone=True),
+    Scenario("broker restarted", restarted, alone=True),
+    Scenario("broker frozen", frozen, alone=True),
 )

@@ -4,14 +4,14 @@ import asyncio
 import random
 
 from tests.faults.proxy import END_TXN, PRODUCE, Trap
-from tests.faults.scenarios.scenario import Scenario, keys
-from tests.faults.traffic import any_request, call, chat
+from tests.faults.scenarios.scenario import Scenario, replace_caught
+from tests.faults.traffic import TOOLS, any_request, call, chat
 from tests.faults.world import Setting, World
 
 
 async def polled(world: World, rng: random.Random) -> None:
     """Somewhere between the records' arrival and their first token."""
-    await world.traffic.send([any_request(rng) for _ in range(24)], keys(7))
+    await world.ask(24, 7, lambda: any_request(rng))
     await asyncio.sleep(rng.uniform(0.0, 0.06))
     await world.replace(world.daemons[0])
 
@@ -19,7 +19,7 @@ async def polled(world: World, rng: random.Random) -> None:
 async def generating(world: World, rng: random.Random) -> None:
     """At the first streamed piece or soon after."""
     before = world.traffic.deltas
-    await world.traffic.send([chat(rng, 400) | {"stream": True} for _ in range(24)], keys(7))
+    await world.ask(24, 7, lambda: chat(rng, 400) | {"stream": True})
     await world.traffic.until(lambda: world.traffic.deltas > before, 20.0)
     await asyncio.sleep(rng.uniform(0.0, 0.05))
     await world.replace(world.daemons[0])
@@ -34,10 +34,9 @@ async def tool_returned(world: World, rng: random.Random) -> None:
 
 
 async def _at_event(world: World, rng: random.Random, event: str, delay: float) -> None:
-    tools = [call(rng.choice(("look", "book", "pack", "act_and_fail")), stream=True) for _ in range(16)]
     struck = asyncio.create_task(world.until_effects(event, rng.randint(1, 8)))
     await asyncio.sleep(0)
-    await world.traffic.send(tools, keys(11))
+    await world.ask(16, 11, lambda: call(rng.choice(TOOLS), stream=True))
     await struck
     await asyncio.sleep(rng.uniform(0.0, delay))
     await world.replace(world.daemons[0])
@@ -60,14 +59,9 @@ async def after_commit(world: World, rng: random.Random) -> None:
 
 async def _at_frame(world: World, rng: random.Random, trap: Trap) -> None:
     await asyncio.sleep(rng.uniform(0.0, 0.1))
-    world.cluster.proxy.set_trap(trap)
-    await world.traffic.send([any_request(rng) for _ in range(16)], keys(7))
-    async with asyncio.timeout(20.0):
-        await trap.caught.wait()
-    replacing = asyncio.create_task(world.replace(world.daemons[0]))
-    await asyncio.sleep(0.05)
-    trap.release.set()
-    await replacing
+    world.set_trap(trap)
+    await world.ask(16, 7, lambda: any_request(rng))
+    await replace_caught(world, trap)
 
 
 async def sixty_four(world: World, rng: random.Random) -> None:
@@ -84,10 +78,10 @@ async def sixty_four(world: World, rng: random.Random) -> None:
 
 async def twice(world: World, rng: random.Random) -> None:
     """The replacement dies as well, while it takes over."""
-    await world.traffic.send([any_request(rng) for _ in range(24)], keys(7))
+    await world.ask(24, 7, lambda: any_request(rng))
     await asyncio.sleep(rng.uniform(0.0, 0.3))
     replacement = await world.replace(world.daemons[0])
-    await world.traffic.send([any_request(rng) for _ in range(8)], keys(7))
+    await world.ask(8, 7, lambda: any_request(rng))
     await asyncio.sleep(rng.uniform(0.0, 0.1))
     await world.replace(replacement)
 
@@ -100,7 +94,7 @@ SCENARIOS = (
     Scenario("kill: reply sent", reply_sent),
     Scenario("kill: before commit", before_commit),
     Scenario("kill: after commit", after_commit),
-    Scenario("kill: 64 in flight", sixty_four, Setting(tool_seconds=0.8)),
     Scenario("kill: twice", twice),
+    Scenario("kill: 64 in flight", sixty_four, Setting(tool_seconds=0.8)),
     Scenario("kill: at-least-once", tool_returned, Setting(delivery="at-least-once")),
 )

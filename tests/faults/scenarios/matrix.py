@@ -1,5 +1,12 @@
-"""The fault matrix. A scenario about calls that a journal remembers goes into a module of its own here."""
+"""The fault matrix."""
 
-from tests.faults.scenarios import broken, killed, moved, odd
+from tests.faults.scenarios import broken, journaled, killed, moved, odd
 
-SCENARIOS = (*killed.SCENARIOS, *moved.SCENARIOS, *broken.SCENARIOS, *odd.SCENARIOS)
+# Those that must play alone last: all others play side by side.
+SCENARIOS = (
+    *killed.SCENARIOS,
+    *journaled.SCENARIOS,
+    *moved.SCENARIOS,
+    *odd.SCENARIOS,
+    *broken.SCENARIOS,
+)

@@ -1,9 +1,11 @@
 """Daemons that freeze, leave and join while requests are on their way."""
 
 import asyncio
+import os
 import random
+import signal
 
-from tests.faults.scenarios.scenario import Scenario, keys
+from tests.faults.scenarios.scenario import Scenario
 from tests.faults.traffic import any_request, call, chat
 from tests.faults.world import SESSION_SECONDS, Setting, World
 
@@ -11,18 +13,18 @@ from tests.faults.world import SESSION_SECONDS, Setting, World
 async def frozen(world: World, rng: random.Random) -> None:
     """Past the session timeout: a second daemon takes over, the first comes back with its old work."""
     first = rng.choice(world.daemons)
-    await world.traffic.send([_any_streamed(rng) for _ in range(24)], keys(11))
+    await world.ask(24, 11, lambda: _any_streamed(rng))
     await asyncio.sleep(rng.uniform(0.0, 0.15))
     world.freeze(first)
-    await world.traffic.send([any_request(rng) for _ in range(8)], keys(11))
+    await world.ask(8, 11, lambda: any_request(rng))
     await asyncio.sleep(SESSION_SECONDS + rng.uniform(0.3, 2.0))
     world.thaw(first)
-    await world.traffic.send([any_request(rng) for _ in range(8)], keys(11))
+    await world.ask(8, 11, lambda: any_request(rng))
 
 
 async def frozen_alone(world: World, rng: random.Random) -> None:
     """Past the session timeout with nobody to take over."""
-    await world.traffic.send([_any_streamed(rng) for _ in range(24)], keys(11))
+    await world.ask(24, 11, lambda: _any_streamed(rng))
     await asyncio.sleep(rng.uniform(0.0, 0.15))
     world.freeze(world.daemons[0])
     await asyncio.sleep(SESSION_SECONDS + rng.uniform(0.3, 1.5))
@@ -31,11 +33,27 @@ async def frozen_alone(world: World, rng: random.Random) -> None:
 
 async def terminated(world: World, rng: random.Random) -> None:
     """SIGTERM under load: it ends with 0, and its successor has nothing to do again."""
-    await world.traffic.send([any_request(rng) for _ in range(32)], keys(11))
+    await world.ask(32, 11, lambda: any_request(rng))
     await asyncio.sleep(rng.uniform(0.0, 0.3))
     leaving = asyncio.create_task(world.terminate(world.daemons[0]))
-    await world.traffic.send([any_request(rng) for _ in range(8)], keys(11))
+    await world.ask(8, 11, lambda: any_request(rng))
     await asyncio.gather(leaving, world.start_daemon())
+
+
+async def forced(world: World, rng: random.Random) -> None:
+    """A second SIGTERM: what is in work is handed back at once, and done by the successor."""
+    struck = asyncio.create_task(world.until_effects("began", 12))
+    await asyncio.sleep(0)
+    await world.ask(12, 12, lambda: call("book", stream=True))
+    await struck
+    first = world.daemons[0]
+    leaving = asyncio.create_task(world.terminate(first))
+    await world.says(first, "draining")
+    await asyncio.sleep(rng.uniform(0.0, 0.3))
+    os.kill(first.process.pid, signal.SIGTERM)
+    await leaving
+    await world.says(first, "requests_handed_back")
+    await world.start_daemon()
 
 
 async def joined(world: World, rng: random.Random) -> None:
@@ -43,7 +61,7 @@ async def joined(world: World, rng: random.Random) -> None:
 
     async def load() -> None:
         for _ in range(20):
-            await world.traffic.send([_any_streamed(rng) for _ in range(3)], keys(11))
+            await world.ask(3, 11, lambda: _any_streamed(rng))
             await asyncio.sleep(0.25)
 
     loading = asyncio.create_task(load())
@@ -66,4 +84,5 @@ SCENARIOS = (
     Scenario("frozen alone", frozen_alone),
     Scenario("SIGTERM under load", terminated),
     Scenario("joining and leaving", joined),
+    Scenario("SIGTERM twice", forced, Setting(tool_seconds=2.0)),
 )

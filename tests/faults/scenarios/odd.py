@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from daemon.kafka.offset_map import MAX_SPAN, Counts, encode
-from tests.faults.scenarios.scenario import Scenario, keys
-from tests.faults.traffic import Value, any_request, call, chat
+from tests.faults.scenarios.scenario import Scenario
+from tests.faults.traffic import Value, any_request, call, chat, conversations
 from tests.faults.world import Setting, World
 
 
@@ -18,7 +18,7 @@ async def failing_tools(world: World, rng: random.Random) -> None:
     """A tool that acts and then fails, also when the daemon dies meanwhile."""
     struck = asyncio.create_task(world.until_effects("acted", rng.randint(1, 12)))
     await asyncio.sleep(0)
-    await world.traffic.send([call("act_and_fail") for _ in range(16)], keys(11))
+    await world.ask(16, 11, lambda: call("act_and_fail"))
     await struck
     if rng.random() < 0.5:
         await world.replace(world.daemons[0])
@@ -26,7 +26,7 @@ async def failing_tools(world: World, rng: random.Random) -> None:
 
 async def foreign_metadata(world: World, rng: random.Random) -> None:
     """Someone else wrote into the group's commits between two daemons. The offsets are right."""
-    await world.traffic.send([any_request(rng) for _ in range(16)], keys(7))
+    await world.ask(16, 7, lambda: any_request(rng))
     await world.answered()
     await world.terminate(world.daemons[0])
     consumer = AIOKafkaConsumer(
@@ -41,7 +41,7 @@ async def foreign_metadata(world: World, rng: random.Random) -> None:
             await consumer.commit({partition: OffsetAndMetadata(offset, _foreign(offset, rng))})
     finally:
         await consumer.stop()
-    await world.traffic.send([any_request(rng) for _ in range(8)], keys(7))
+    await world.ask(8, 7, lambda: any_request(rng))
     await world.start_daemon()
 
 
@@ -76,7 +76,7 @@ async def full_map(world: World, rng: random.Random) -> None:
     await asyncio.sleep(0)
     await world.traffic.send([call("wait_for_gate")], ["slow"])
     await struck
-    await world.traffic.send([any_request(rng) for _ in range(10)], keys(5))
+    await world.ask(10, 5, lambda: any_request(rng))
     await _abort_records(world, MAX_SPAN - rng.randint(5, 40))
     before = world.traffic.unanswered
     await world.traffic.send([chat(rng) for _ in range(60)], [f"k{number}" for number in range(60)])
@@ -124,15 +124,17 @@ async def poison(world: World, rng: random.Random) -> None:
         json.dumps({"query": "z" * 900_000}).encode(),
         json.dumps({"query": "\ud800"}).encode(),
     ]
-    values: list[Value | bytes | None] = [*rng.sample(bad, 8), *[any_request(rng) for _ in range(12)]]
+    good = [any_request(rng) for _ in range(12 * world.load)]
+    values: list[Value | bytes | None] = [*rng.sample(bad, 8), *good]
     rng.shuffle(values)
-    names = await world.traffic.send(values, keys(5))
+    keys = conversations(5 * world.load)
+    names = await world.traffic.send(values, keys)
     world.poisoned += [name for name, value in zip(names, values, strict=True) if not isinstance(value, dict)]
-    for _ in range(4):
+    for _ in range(4 * world.load):
         index = rng.randrange(len(values))
         value = values[index]
         if isinstance(value, dict):
-            await world.traffic.send_again(names[index], f"conversation {index % 6}", value)
+            await world.traffic.send_again(names[index], keys[index % len(keys)], value)
     await asyncio.sleep(rng.uniform(0.0, 0.2))
     await world.replace(world.daemons[0])
 
@@ -140,7 +142,7 @@ async def poison(world: World, rng: random.Random) -> None:
 async def clock(world: World, rng: random.Random) -> None:
     """The wall clock jumps hours ahead and back under load."""
     for _ in range(3):
-        await world.traffic.send([any_request(rng) for _ in range(12)], keys(7))
+        await world.ask(12, 7, lambda: any_request(rng))
         world.set_clock(rng.choice((-1, 1)) * rng.randint(60, 90_000))
         await asyncio.sleep(rng.uniform(0.0, 0.7))
 
@@ -148,7 +150,7 @@ async def clock(world: World, rng: random.Random) -> None:
 SCENARIOS = (
     Scenario("tool acts and fails", failing_tools),
     Scenario("foreign metadata", foreign_metadata),
-    Scenario("metadata map full", full_map, Setting(partitions=1)),
     Scenario("poison and duplicates", poison),
+    Scenario("metadata map full", full_map, Setting(partitions=1)),
     Scenario("clock jumps", clock, Setting(fake_clock=True)),
 )

@@ -1,9 +1,11 @@
 """What a scenario is: settings of its world, and one round of it."""
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from tests.faults.proxy import Trap
 from tests.faults.world import USUAL, Setting, World
 
 Round = Callable[[World, random.Random], Awaitable[None]]
@@ -12,15 +14,20 @@ Round = Callable[[World, random.Random], Awaitable[None]]
 @dataclass(frozen=True)
 class Scenario:
     """`play` is one round: it sends requests and does its harm; then everything must be answered, and as
-    many daemons run as before.
+    many daemons run as before. `alone`: it harms what all worlds share.
     """
 
     name: str
     play: Round
     setting: Setting = USUAL
+    alone: bool = False
 
 
-def keys(count: int, spare: bool = True) -> list[str | None]:
-    """Conversations; with `spare` one in so many requests belongs to none."""
-    names: list[str | None] = [f"conversation {number}" for number in range(count)]
-    return [*names, None] if spare else names
+async def replace_caught(world: World, trap: Trap) -> None:
+    """SIGKILL for the daemon while `trap` holds what it says or hears, and a new one in its place."""
+    async with asyncio.timeout(20.0):
+        await trap.caught.wait()
+    replacing = asyncio.create_task(world.replace(world.daemons[0]))
+    await asyncio.sleep(0.05)
+    trap.release.set()
+    await replacing

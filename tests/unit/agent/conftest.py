@@ -8,6 +8,7 @@ from engines.serve.engine import Engine
 from engines.serve.masks import GrammarCompiler
 from openautoglm import ToolContext, ToolError
 from schemas.request import Request
+from tests.single import single
 from tests.unit.agent.scripted_runtime import ScriptedRuntime
 from tests.unit.tokenizer.conftest import glm4  # noqa: F401
 
@@ -55,7 +56,7 @@ def start(glm4, registry):  # noqa: F811
         engine = Engine(runtime, eos_token_ids=ends, compiler=GrammarCompiler(vocabulary, frozenset(ends)))
         engine.start()
         engines.append(engine)
-        return Agent(engine, glm4, registry, model="scripted", **options)
+        return Agent(single(engine, "scripted", glm4), registry, **options)
 
     yield start_
     for engine in engines:
@@ -72,6 +73,11 @@ def ask(start):
         return await agent.run(Job(Request(**request), "r1", key="topic/0/7", **(job or {})))
 
     return ask_
+
+
+def engine_of(agent):
+    """The engine of an agent that `start` started."""
+    return agent._models.pool.replicas("scripted")[0].engine
 
 
 def says(*turns):

@@ -11,14 +11,18 @@ from engines.serve.sampler import draw
 class ScriptedRuntime:
     """`script(prompt)` gives the assistant's next turn, end token included, for the prompt's text."""
 
+    depth = 1
+
     def __init__(self, tokenizer, script, slots=8, capacity=2048):
         self.slots, self.capacity, self.vocab_size = slots, capacity, tokenizer.vocab_size
+        self.hidden_size: int | None = 4
         self.script, self.step_seconds = script, 0.0
         self._tokenizer = tokenizer
         self._ids = {tokenizer.bytes_of(index): index for index in range(tokenizer.vocab_size)}
         self._longest = max(map(len, self._ids))
         self._assistant = tokenizer.token_id("<|assistant|>")
         self._cells = [[0] * capacity for _ in range(slots)]
+        self._states = np.zeros((slots, 4), np.float32)
         self._rows = np.zeros((slots, self.vocab_size), np.float32)
 
     def prefill(self, slots, tokens, starts):
@@ -26,6 +30,9 @@ class ScriptedRuntime:
             end = start + len(ids)
             self._cells[slot][start:end] = ids.tolist()
             self._rows[slot] = self._logits(slot, end)
+            text = self._tokenizer.decode(self._cells[slot][:end], special=True)
+            asked = text.rpartition("<|user|>")[2].partition("<|assistant|>")[0].strip().encode()
+            self._states[slot] = np.frombuffer(asked[:4].ljust(4), np.uint8)
 
     def decode(self, tokens, positions):
         time.sleep(self.step_seconds)
@@ -41,6 +48,10 @@ class ScriptedRuntime:
 
     def logits(self, slots):
         return self._rows[slots.start : slots.stop].copy()
+
+    def hidden(self, slots):
+        """The last user's text, first bytes first."""
+        return self._states[slots.start : slots.stop].copy()
 
     def copy_slot(self, source, target, length):
         self._cells[target][:length] = self._cells[source][:length]

@@ -1,13 +1,15 @@
 import asyncio
 import json
+import threading
 import time
 
 import pytest
 
+from daemon.agent.constraints import Constraints
 from daemon.agent.job import Job
 from schemas.reply import Delta
 from schemas.request import Request
-from tests.unit.agent.conftest import CALL, says
+from tests.unit.agent.conftest import CALL, engine_of, says
 
 SHIPPED = '{"order_id": "A1001", "status": "shipped"}'
 
@@ -154,6 +156,36 @@ async def test_a_refused_schema_is_named(ask):
     assert "bad_one" in reply.error.message and "zip" in reply.error.message
 
 
+async def test_tools_whose_members_are_none_are_told_by_name(ask):
+    reply = await ask(says("\nHello<|user|>"), tools=[function("odd", {"type": "object", "properties": [1]})])
+    assert (reply.status, reply.error.code) == ("rejected", "invalid_request")
+    assert "tools: odd: `properties`" in reply.error.message
+
+
+@pytest.mark.parametrize("wanted", [{"regex": "[^\\s\\S]"}, {"choice": ["<|user|>"]}])
+async def test_a_format_that_nothing_fits_is_told_in_few_words(ask, wanted):
+    (kind,) = wanted
+    reply = await ask(says("\nHello<|user|>"), response_format={"type": kind, **wanted})
+    assert (reply.status, reply.error.code) == ("rejected", "invalid_request")
+    assert reply.error.message.endswith("loosen or simplify it") and "<state>" not in reply.error.message
+
+
+async def test_a_long_schema_is_looked_at_beside_the_event_loop(start, ask, monkeypatch):
+    agent, threads = start(says("\n{}<|user|>")), []
+    grammar = Constraints.grammar
+
+    def watched(*arguments):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return grammar(*arguments)
+
+    monkeypatch.setattr(Constraints, "grammar", watched)
+    for count in (1, 150):
+        members = {f"member_{i}": {"type": "string"} for i in range(count)}
+        wanted = {"type": "json_schema", "json_schema": {"schema": {"type": "object", "properties": members}}}
+        assert (await ask(None, agent=agent, tools=[], response_format=wanted)).structured == {}
+    assert threads == [True, False]
+
+
 async def test_answers_in_a_format(ask):
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     wanted = {"type": "json_schema", "json_schema": {"schema": schema}}
@@ -233,7 +265,7 @@ async def test_a_cancelled_task_cancels_its_generation(start):
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    engine = agent._chat.speaker._machine
+    engine = engine_of(agent)
     for _ in range(100):
         if engine.stats().active_rows == 0:
             break
@@ -243,7 +275,7 @@ async def test_a_cancelled_task_cancels_its_generation(start):
 
 async def test_faults_inside_are_one_reply_too(start, ask, monkeypatch):
     agent = start(says("\nHello<|user|>"))
-    monkeypatch.setattr(agent._chat.speaker.tokenizer.format, "parse", lambda *_: 1 / 0)
+    monkeypatch.setattr(engine_of(agent).tokenizer.format, "parse", lambda *_: 1 / 0)
     reply = await ask(None, agent=agent)
     assert (reply.status, reply.error.code) == ("error", "internal")
     assert "ZeroDivisionError" in reply.error.message

@@ -11,6 +11,7 @@ from engines.serve.engine import Engine
 from schemas.request import Request
 from tests.bench.bench_bfcl import random_engine
 from tests.bfcl import cases, problem
+from tests.single import single
 
 CONTRADICTORY = "live_simple_71-35-0"
 
@@ -24,7 +25,7 @@ def folder(tmp_path_factory):
 async def test_every_call_fits_its_schema(folder, temperature):
     engine = Engine.load(folder, slots=12, capacity=2048)
     engine.start()
-    agent = Agent(engine, engine.tokenizer, Registry(), model="random", max_tokens=256)
+    agent = Agent(single(engine), Registry(), max_tokens=256)
     requests = cases()
     sampling = {"temperature": temperature, "seed": 3}
     try:

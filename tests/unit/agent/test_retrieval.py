@@ -2,6 +2,8 @@
 
 from daemon.agent.retrieval import shortlist, terms
 from daemon.agent.toolset import Toolset
+from daemon.tools.schema_signature import SchemaSignature
+from daemon.tools.tool import Tool
 
 DESCRIPTIONS = {
     "order_status": "Tell the status of an order.",
@@ -26,16 +28,52 @@ def names(tools):
     return [schema["function"]["name"] for schema in tools.schemas]
 
 
-def test_words_numbers_and_pairs_of_characters():
-    assert terms("searchKnowledge order_id A1001") == ["search", "knowledge", "order", "id", "a", "1001"]
-    assert terms("orders boxes access bus") == ["order", "boxe", "access", "bus"]
-    assert terms("搜索帮助 hi 查") == ["搜索", "索帮", "帮助", "hi", "查"]
+def test_words_numbers_characters_and_kinds_of_ids():
+    assert terms("searchKnowledge order_id A1001") == ["search", "knowledg", "order", "id", "a", "1001", "a#"]
+    assert terms("orders refunded refunding refund boxes access is") == [
+        *("order", "refund", "refund", "refund", "box", "access", "is")
+    ]
+    assert terms("搜索帮助 hi 查") == ["搜", "索", "帮", "助", "搜索", "索帮", "帮助", "hi", "查"]
+    assert {"ord#", "u#"} <= set(terms("ord-7, U1024"))
 
 
 def test_the_best_are_taken_in_their_order():
     assert names(shortlist(toolset(), "refund my orders please", 2)) == ["order_status", "refund_order"]
     assert names(shortlist(toolset(), "请搜索一下", 1)) == ["searchKnowledge"]
     assert names(shortlist(toolset(), "which customers are there?", 1)) == ["query_user_data"]
+
+
+def tool(name, description="d", parameters=(), keywords=()):
+    schema = {"type": "object", "properties": dict(parameters)}
+    return Tool(name, description, lambda: None, SchemaSignature(schema, "here"), "here", keywords=keywords)
+
+
+def found(query, *tools, limit=1):
+    offered = Toolset(tuple(one.schema for one in tools), tuple((one.name, one) for one in tools))
+    return names(shortlist(offered, query, limit))
+
+
+def test_keywords_bridge_languages_and_are_not_shown():
+    english = tool("refund", "Refund an order.", keywords=("退款 退钱", "A1001"))
+    others = [tool(f"other_{i}", "Refuse an offer.") for i in range(5)]
+    assert found("我要把钱退回来", *others, english) == ["refund"]
+    assert found("what about B7 and A2002?", *others, english) == ["refund"]
+    assert found("天气", *others, english) == ["other_0"]
+    assert "退款" not in str(english.schema)
+
+
+def test_parameters_and_their_values_count():
+    nested = {"where": {"type": "object", "properties": {"warehouse": {"enum": ["上海", "hamburg"]}}}}
+    listed = {"items": {"type": "array", "items": {"properties": {"colour": {"examples": ["crimson"]}}}}}
+    tools = [tool("one"), tool("two", parameters=nested), tool("three", parameters=listed)]
+    for query, name in (("warehouse", "two"), ("上海仓", "two"), ("Hamburg?", "two"), ("crimson", "three")):
+        assert found(query, *tools) == [name]
+
+
+def test_odd_schemas_do_no_harm():
+    odd = {"type": "function", "function": {"name": "odd", "parameters": {"properties": {"a": True}}}}
+    worse = {"type": "function", "function": {"name": "worse", "parameters": {"properties": [1]}}}
+    assert names(shortlist(Toolset((odd, worse)), "worse", 1)) == ["worse"]
 
 
 def test_a_short_list_stays_as_it_is():

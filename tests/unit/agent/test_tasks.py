@@ -1,14 +1,16 @@
 """Tasks other than chat, and how to add one."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 
 from daemon.agent.chat import Conclusion
 from daemon.agent.tasks import register_task
 from daemon.errors import ConfigurationError
 from schemas.message import Message
-from tests.unit.agent.conftest import says
+from tests.unit.agent.conftest import engine_of, says
 
 LABELS = ["sad", "happy", "happy end", "happily"]
 
@@ -23,7 +25,7 @@ async def test_classify_tells_label_and_probabilities_from_one_prefill(start, as
     assert verdict["probabilities"]["happy"] > 0.9
     assert (reply.usage.completion_tokens, reply.timings.first_token_ms) == (0, None)
     assert reply.usage.prompt_tokens > 0
-    stats = agent._chat.speaker._machine.stats()
+    stats = engine_of(agent).stats()
     assert stats.tokens_generated == 0 and stats.masks == 0
 
 
@@ -44,6 +46,36 @@ async def test_classify_many_texts_at_once(start, ask):
     assert reply.usage.cached_tokens > 0
 
 
+async def test_embed_gives_a_vector_from_one_prefill(start, ask):
+    agent = start(says(""))
+    reply = await ask(None, agent=agent, task="embed", query="abcd")
+    expected = np.frombuffer(b"abcd", np.uint8).astype(float)
+    found = reply.structured
+    assert (found["pooling"], found["normalized"], found["dimensions"]) == ("last", True, 4)
+    np.testing.assert_allclose(found["vectors"], [expected / np.linalg.norm(expected)], atol=1e-6)
+    assert (reply.message.content, reply.usage.completion_tokens) == ("", 0)
+    assert engine_of(agent).stats().tokens_generated == 0
+    raw = await ask(None, agent=agent, task="embed", query="abcd", normalize=False)
+    np.testing.assert_allclose(raw.structured["vectors"], [expected])
+    json.loads(reply.model_dump_json())
+
+
+async def test_embed_many_texts_at_once_in_their_order(start, ask):
+    texts = [f"{number:04}" for number in range(300)]
+    reply = await ask(None, agent=start(says("")), query=None, texts=texts, task="embed", normalize=False)
+    assert [bytes(map(int, vector)).decode() for vector in reply.structured["vectors"]] == texts
+    assert reply.usage.prompt_tokens > 300
+
+
+async def test_an_engine_without_hidden_states_says_so(start, ask):
+    agent = start(says("\nHello<|user|>"))
+    engine_of(agent)._runtime.hidden_size = None
+    reply = await ask(None, agent=agent, task="embed")
+    assert (reply.status, reply.error.code, reply.error.retryable) == ("error", "configuration", False)
+    assert "build it again" in reply.error.message
+    assert (await ask(None, agent=agent)).status == "ok"
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -53,6 +85,9 @@ async def test_classify_many_texts_at_once(start, ask):
         {"task": "classify", "labels": ["a"], "tools": ["note"]},
         {"task": "summarize", "tools": ["note"]},
         {"task": "extract"},
+        {"task": "embed", "tools": ["note"]},
+        {"task": "embed", "labels": ["a"]},
+        {"task": "embed", "memory": True},
         {"task": "chat", "query": None, "texts": ["a"]},
         {"payload": {"type": "tar", "data": ""}},
         {"payload": {"type": "json", "data": "{"}},
@@ -83,6 +118,22 @@ async def test_summarize_a_payload(ask):
     payload = {"type": "csv", "data": "name,city\n王五,北京\n"}
     reply = await ask(script, task="summarize", query="Keep it short.", payload=payload)
     assert (reply.status, reply.message.content) == ("ok", "Wang lives in Beijing.")
+
+
+async def test_a_task_may_come_while_the_daemon_runs(start, ask):
+    class Late:
+        name = "test_late"
+
+        def validate(self, request, registry):
+            pass
+
+        async def run(self, job, record, chat, registry):
+            return Conclusion(Message(role="assistant", content="late"), "stop")
+
+    agent = start(says("\nHello<|user|>"))
+    assert (await ask(None, agent=agent, task="test_late")).error.code == "unknown_task"
+    register_task(Late())  # as a plug-in does that is put into its folder
+    assert (await ask(None, agent=agent, task="test_late")).message.content == "late"
 
 
 async def test_a_registered_task_runs_and_keeps_its_name(start, ask):

@@ -16,7 +16,7 @@ async def get(port, path):
 
 
 async def test_metrics_are_refreshed_when_read():
-    metrics = Metrics("host/1", "demo")
+    metrics = Metrics("host/1")
     door = server(metrics, refresh=lambda: metrics.lag.set(7))
     port = await door.start()
     try:
@@ -28,7 +28,7 @@ async def test_metrics_are_refreshed_when_read():
 
 
 async def test_ready_says_what_is_not():
-    door = server(Metrics("host/1", "demo"), lambda: "no partitions assigned yet")
+    door = server(Metrics("host/1"), lambda: "no partitions assigned yet")
     port = await door.start()
     try:
         assert await get(port, "/livez") == (200, "ok\n")
@@ -38,7 +38,7 @@ async def test_ready_says_what_is_not():
 
 
 async def test_a_taken_port_is_named_with_the_remedy():
-    first, metrics = server(Metrics("host/1", "demo")), Metrics("host/2", "demo")
+    first, metrics = server(Metrics("host/1")), Metrics("host/2")
     port = await first.start()
     try:
         with pytest.raises(ConfigurationError, match=rf"{port}.*metrics\.port"):

@@ -26,7 +26,7 @@ def reply(status="ok", **changes):
 
 
 def test_a_snapshot_sums_what_was_counted():
-    metrics = Metrics("host/1", "demo")
+    metrics = Metrics("host/1")
     metrics.count(reply())
     metrics.count(reply("expired"))
     snapshot = metrics.snapshot()
@@ -37,6 +37,6 @@ def test_a_snapshot_sums_what_was_counted():
 
 
 def test_two_daemons_in_one_process_do_not_share_counters():
-    first, second = Metrics("host/1", "demo"), Metrics("host/2", "demo")
+    first, second = Metrics("host/1"), Metrics("host/2")
     first.count(reply())
     assert second.snapshot().requests_total == {}

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from daemon.agent.agent import Agent
+from daemon.errors import EngineInterrupted
 from daemon.handler import Handler
 from daemon.kafka.backoff import backoff_seconds
 from daemon.kafka.record import Incoming, Postponed
@@ -15,6 +16,7 @@ from daemon.settings import LimitSettings
 from daemon.tools.registry import Registry
 from engines.errors import EngineBusy, EngineFailed, GenerationFailed
 from schemas.errors import AutoGLMError
+from tests.single import single
 
 
 class Task:
@@ -28,13 +30,15 @@ class Task:
     async def run(self, job, record, chat, registry):
         for _ in range(self.deltas):
             await job.stream(content="x")
-        raise next(self.errors)
+        error = next(self.errors)
+        self.engine.alive = not isinstance(error, EngineFailed)
+        raise error
 
 
 def handler(task: Task, **changes) -> Handler:
-    tokenizer = SimpleNamespace(format=None)
-    agent = Agent(None, tokenizer, Registry(), model="m", tasks={"chat": task})
-    return Handler(agent, Metrics("i", "m"), KafkaSettings(**changes), LimitSettings())
+    task.engine = engine = SimpleNamespace(alive=True, tokenizer=SimpleNamespace(format=None))
+    agent = Agent(single(engine), Registry(), tasks={"chat": task})
+    return Handler(agent, Metrics("i"), KafkaSettings(**changes), LimitSettings())
 
 
 def record(tries: int = 1, **more) -> Incoming:
@@ -83,6 +87,14 @@ async def test_what_was_streamed_is_not_said_again_unless_the_process_ends_anywa
     assert json.loads(reply.value)["error"]["code"] == "overloaded"
     with pytest.raises(Postponed):
         await handler(Task(EngineFailed(), deltas=1))(record(stream=True), emit)
+
+
+async def test_an_interrupted_request_goes_elsewhere_unless_something_was_seen_of_it():
+    with pytest.raises(Postponed):
+        await handler(Task(EngineInterrupted()))(record(stream=True), emit)
+    (reply,) = await handler(Task(EngineInterrupted(), deltas=1))(record(stream=True), emit)
+    error = json.loads(reply.value)["error"]
+    assert (error["code"], error["retryable"]) == ("engine_failed", True)
 
 
 async def test_retry_after_is_waited_for_and_told():

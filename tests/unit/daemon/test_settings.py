@@ -29,7 +29,7 @@ def test_environment_wins_over_credentials_over_file_over_default(tmp_path, monk
     monkeypatch.setenv("AUTOGLM_KAFKA__GROUP_ID", "environment")
     kafka = load(file).kafka
     assert (kafka.group_id, kafka.client_id, kafka.reply_topic) == ("environment", "credential", "file")
-    assert load(file).engine.slots == 64
+    assert load(file).engine.slots is None
 
 
 def test_the_file_may_be_named_by_the_environment(tmp_path, monkeypatch):
@@ -41,7 +41,19 @@ def test_the_file_may_be_named_by_the_environment(tmp_path, monkeypatch):
     ("text", "said"),
     [
         ("[engine]\nslotz = 3\n", r"autoglm\.toml: `engine\.slotz`: unknown key; did you mean `slots`\?"),
-        ("[engines]\nslots = 3\n", r"autoglm\.toml: `engines`: unknown key; did you mean `engine`\?"),
+        ("[engin]\nslots = 3\n", r"autoglm\.toml: `engin`: unknown key; did you mean `engine`\?"),
+        (
+            "[engines.a]\nslotz = 3\n",
+            r"autoglm\.toml: `engines\.a\.slotz`: unknown key; did you mean `slots`\?",
+        ),
+        ("[engines.a]\n[engines.b]\n", r"no route that takes every request: .* one of: a, b\."),
+        (
+            '[engines.a]\n[[routes]]\nengine = "a"\nfallback = "c"\n',
+            r"autoglm\.toml: routes\.0: there is no engine 'c'; use one of: a\.",
+        ),
+        ('[[routes]]\nengine = "a"\n', r"`routes` go to `\[engines\.NAME\]`; declare these"),
+        ("[engine]\nslots = 2\n[engines.a]\n", r"`engine` is the only engine.*; move it"),
+        ("[engines.a]\nmemory = 1.5\n", r"`engines\.a\.memory`: input should be less than or equal to 1"),
         (
             "[engine]\nslots = 0\n",
             r"autoglm\.toml: `engine\.slots`: input should be greater than or equal to 1",

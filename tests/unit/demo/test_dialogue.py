@@ -52,7 +52,8 @@ def test_templates_have_exactly_the_slots_of_their_tool(author):
     for tool in TOOL_NAMES:
         schema = next(t["function"]["parameters"] for t in TOOLS if t["function"]["name"] == tool)
         for stem, template in author.held(tool):
-            assert sorted(SLOT.findall(template)) == sorted(schema["required"]), (stem, template)
+            expanded = author.phrasings.expand(template, author.rng)
+            assert sorted(SLOT.findall(expanded)) == sorted(schema["required"]), (stem, template, expanded)
 
 
 def test_tools_and_priorities_come_about_equally_often(author):

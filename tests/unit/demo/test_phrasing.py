@@ -1,5 +1,6 @@
 """Phrasing files: the split is fixed, both parts are large enough, alternatives expand."""
 
+import re
 from random import Random
 
 import pytest
@@ -18,7 +19,7 @@ def test_the_parts_are_disjoint_and_about_a_fifth_is_held_out(language):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_file_the_synthesis_reads_has_lines_in_both_parts(language):
+def test_every_file_has_lines_in_both_parts_and_is_read(language):
     stems = {
         *TOOL_NAMES,
         *SMALL_TALK,
@@ -32,9 +33,16 @@ def test_every_file_the_synthesis_reads_has_lines_in_both_parts(language):
     }
     stems = stems - {"create_ticket"} | {f"create_ticket.{priority}" for priority in PRIORITIES}
     for part in ("train", "held_out"):
-        lines = Phrasings.load(language, part).lines
-        assert stems == lines.keys()
-        assert all(lines.values())
+        phrasings = Phrasings.load(language, part)
+        assert all(phrasings.lines.values())
+        templates = [line for lines in phrasings.lines.values() for line in lines]
+        named = set(re.findall(r"<([a-z_.]+)>", " ".join([*templates, *phrasings.words.values()])))
+        assert named <= phrasings.lines.keys() | phrasings.words.keys()
+        assert stems <= phrasings.lines.keys()
+        assert not phrasings.lines.keys() & phrasings.words.keys()
+    both = [line for lines in Phrasings.load(language, "train").lines.values() for line in lines] + templates
+    named = set(re.findall(r"<([a-z_.]+)>", " ".join([*both, *phrasings.words.values()])))
+    assert phrasings.lines.keys() - stems | phrasings.words.keys() == named, "nothing reads these"
 
 
 def test_the_split_depends_on_the_line_alone():
@@ -50,3 +58,21 @@ def test_alternatives_expand_to_each_of_their_words():
 def test_a_slot_without_a_value_is_named():
     with pytest.raises(KeyError, match="order_id"):
         fill("status {order_id}", {})
+
+
+def test_a_name_is_a_line_of_the_same_part_or_a_word():
+    train, held = ({"id": ["order {order_id}"]}, {"id": ["number {order_id}"]})
+    for lines in (train, held):
+        phrasings = Phrasings("en", lines, {"where": "where is|track"}, {})
+        seen = {phrasings.expand("<where> <id>?", Random(n)) for n in range(40)}
+        assert seen == {f"{word} {lines['id'][0]}?" for word in ("where is", "track")}
+
+
+def test_alternatives_may_stand_in_one_another_and_leave_no_odd_spaces():
+    seen = {expand("a [b [c|d]|] , e", Random(n)) for n in range(60)}
+    assert seen == {"a b c, e", "a b d, e", "a, e"}
+
+
+def test_an_unknown_name_is_named():
+    with pytest.raises(KeyError, match="nobody"):
+        Phrasings("en", {}, {}, {}).expand("<nobody> calls", Random(1))

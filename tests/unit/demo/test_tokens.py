@@ -49,3 +49,12 @@ def test_only_what_the_assistant_writes_is_learned(renderer):
     chosen = [token for token, wanted in zip(ids, learned, strict=True) if wanted]
     expected = 'order_status\n{"order_id": "A1"}<|observation|>\nYou are welcome!<|user|>'
     assert renderer.tokenizer.decode(chosen, special=True) == expected
+
+
+def test_a_call_that_nothing_follows_ends_where_its_result_would_begin(renderer):
+    dialogue = Dialogue([{"role": "user", "content": "status A1?"}])
+    dialogue.say('{"order_id": "A1"}', metadata="order_status")
+    ids, learned = renderer.example(dialogue)
+    chosen = [token for token, wanted in zip(ids, learned, strict=True) if wanted]
+    expected = 'order_status\n{"order_id": "A1"}<|observation|>'
+    assert renderer.tokenizer.decode(chosen, special=True) == expected

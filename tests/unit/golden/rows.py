@@ -39,7 +39,9 @@ class Rows:
             "write_index": self._written,
             "logit_positions": np.ascontiguousarray(steps),
         }
-        values = dict(zip(self._outputs, self._session.run(None, feeds | self._caches), strict=True))
+        values = self.values = dict(
+            zip(self._outputs, self._session.run(None, feeds | self._caches), strict=True)
+        )
         self._caches = {name: values[name.replace("past", "present")] for name in self._caches}
         self._written = self._written + lengths
         return [logits[:count] for logits, count in zip(values["logits"], lengths, strict=True)]

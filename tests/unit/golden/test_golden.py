@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engines.build import build
+from engines.build.safetensors import SafeTensors
 from tests.unit.golden.rows import Rows
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
@@ -30,6 +31,23 @@ def test_logits_of_whole_prompts(case, dialect: str):
     found = Rows(folder, dialect, len(prompts), CAPACITY).step(prompts)
     for logits, expected in zip(found, golden["logits"], strict=True):
         np.testing.assert_allclose(logits, expected[: len(logits)], atol=1e-3)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_hidden_states_are_those_behind_the_references_logits(case, dialect: str):
+    """Solved for from the reference's logits and the checkpoint's own head, which has full rank."""
+    folder, golden = case
+    tensors = SafeTensors(GOLDEN / folder.name)
+    name = "lm_head.weight" if "lm_head.weight" in tensors else "model.embed_tokens.weight"
+    head = tensors.read(name).astype(np.float64)
+    assert np.linalg.matrix_rank(head) == head.shape[1]
+    prompts = [row[:n].tolist() for row, n in zip(golden["input_ids"], golden["lengths"], strict=True)]
+    rows = Rows(folder, dialect, len(prompts), CAPACITY)
+    rows.step(prompts)
+    assert rows.values["hidden"].shape[-1] == rows.manifest.sizes.hidden
+    for hidden, logits, prompt in zip(rows.values["hidden"], golden["logits"], prompts, strict=True):
+        expected = np.linalg.lstsq(head, logits[: len(prompt)].T.astype(np.float64), rcond=None)[0].T
+        np.testing.assert_allclose(hidden[: len(prompt)], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

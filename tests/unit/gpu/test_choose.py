@@ -38,8 +38,8 @@ def test_rows_and_slots_agree(rows):
 def test_a_tensorrt_engine_is_loaded_like_any_other(emulated, folders, tmp_path, monkeypatch):
     """Warmed up by one thread and run by another, with the GPU emulated."""
 
-    def emulated_open(folder, manifest, *, slots, device):
-        return open_emulated_runtime(emulated, folder, tmp_path, slots=slots or 9, capacity=63)
+    def emulated_open(folder, manifest, *, rows, device, share):
+        return open_emulated_runtime(emulated, folder, tmp_path, slots=rows or 9, capacity=63)
 
     monkeypatch.setattr(choose.TrtRuntime, "open", emulated_open)
     plan = manifest_with().plan

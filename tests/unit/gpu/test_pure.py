@@ -1,5 +1,7 @@
 """The parts of the GPU runtime that need no device: numbers in, numbers or a refusal out."""
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,21 +110,24 @@ sizes = st.integers(0, 40 << 30)
     sizes,
     sizes,
     st.integers(1, 99),
+    st.none() | st.floats(0.01, 1.0),
 )
-def test_a_memory_plan_adds_up_and_never_overcommits(needs, free, others, most):
+def test_a_memory_plan_adds_up_and_never_overcommits(needs, free, others, most, share):
+    fit = partial(GpuMemoryPlan.fit, needs, total=free + others, free=free, most_slots=most, share=share)
     try:
-        plan = GpuMemoryPlan.fit(needs, total=free + others, free=free, most_slots=most)
+        plan = fit()
     except EngineTooLarge:
         with pytest.raises(EngineTooLarge):
-            GpuMemoryPlan.fit(needs, total=free + others, free=free, most_slots=most, slots=1)
+            fit(rows=1)
         return
     parts = plan.others + plan.weights + plan.workspace + plan.buffers + plan.graphs + plan.left
     assert parts + plan.slots * plan.per_slot == plan.total
     assert plan.left > 0
+    assert plan.total - plan.others - plan.left <= (share or 1.0) * plan.total
     assert 1 <= plan.slots <= most
-    assert GpuMemoryPlan.fit(needs, total=free + others, free=free, most_slots=most, slots=plan.slots) == plan
+    assert fit(rows=plan.slots) == plan
     with pytest.raises(EngineTooLarge, match=f"ask for {plan.slots} or fewer"):
-        GpuMemoryPlan.fit(needs, total=free + others, free=free, most_slots=most, slots=plan.slots + 1)
+        fit(rows=plan.slots + 1)
 
 
 def test_a_memory_plan_reads_like_a_sentence():
@@ -182,8 +187,11 @@ def test_the_watchdog_waits_until_done_or_late():
     ("text", "kind"),
     [
         ("cuEventQuery failed: an illegal memory access was encountered", GpuFailed),
-        ("cuCtxSynchronize failed: CUDA_ERROR_ILLEGAL_ADDRESS", GpuFailed),
+        ("cuEventQuery failed: uncorrectable ECC error encountered", GpuFailed),
+        ("cuLaunchKernel failed: unspecified launch failure", GpuFailed),
+        ("cuMemcpyHtoDAsync failed: invalid device context", GpuFailed),
         ("cuMemAlloc failed: out of memory", EngineTooLarge),
+        ("cuCtxCreate failed: CUDA-capable device(s) is/are busy or unavailable", GpuLost),
         ("cuInit failed: no CUDA-capable device is detected", GpuLost),
         ("cuEventQuery failed: unknown error", GpuLost),
         ("", GpuFailed),

@@ -1,5 +1,6 @@
 """The GPU runtime's own code on an emulated device: what the contract's tests do not ask."""
 
+import random
 import threading
 
 import numpy as np
@@ -9,10 +10,13 @@ from engines.errors import EngineFolderError, EngineTooLarge, GpuFailed, StepHun
 from engines.manifest import Manifest
 from engines.serve.engine import Engine
 from engines.serve.kernels.table import choice_table
+from engines.serve.masks import GrammarCompiler
 from engines.serve.prompt import Prompt, Sampling
 from engines.serve.runtime.ort import OrtRuntime
 from tests.unit.gpu.emulated_device import EmulatedDevice
 from tests.unit.gpu.emulated_runtime import emulated_tensorrt_on, open_emulated_runtime
+from tests.unit.serve.small_tokenizer import small_tokenizer
+from tests.unit.serve.test_stepper import random_prompt, run
 
 
 def ids(tokens):
@@ -31,12 +35,27 @@ def test_every_bucket_is_captured_before_the_first_request(runtime):
     launches = len(device.launches)
     for rows in range(1, 7):
         runtime.decode(ids([1] * rows), ids([0] * rows))
+    runtime.finish()
     assert device.replays == 6
     assert device.launches[launches:] == ["feed"] * 6
     runtime.prefill(range(2), [ids([1] * 20), ids([2])], ids([0, 0]))
     runtime.sample(choice_table([Sampling()], [0], [0])).wait()
     runtime.copy_slot(0, 3, 9)
     assert device.taken == taken, "the steady state allocates"
+
+
+def test_tensorrt_rtx_captures_by_itself_and_keeps_what_it_compiled(open_emulated, open_ort, tmp_path):
+    cache = tmp_path / "compiled.cache"
+    runtime = open_emulated(slots=6, capacity=63, flavour="tensorrt_rtx", cache=cache)
+    assert runtime._device.captures == 0
+    assert cache.read_bytes() == b"kernelkernel"  # of two contexts
+    cpu = open_ort(slots=6, capacity=63, dialect="standard")
+    for one in (runtime, cpu):
+        one.prefill(range(3), [ids([1, 2]), ids([3]), ids([4] * 20)], ids([0, 0, 0]))
+        one.decode(ids([7, 8, 9]), ids([2, 1, 20]))
+    np.testing.assert_allclose(runtime.logits(range(3)), cpu.logits(range(3)), atol=1e-4)
+    open_emulated(slots=6, capacity=63, flavour="tensorrt_rtx", cache=cache)
+    assert cache.read_bytes() == b"kernel" * 4, "what was compiled is not there at the next start"
 
 
 def test_padding_rows_leave_the_other_slots_alone(runtime):
@@ -51,10 +70,12 @@ def test_padding_rows_leave_the_other_slots_alone(runtime):
 
 
 def test_more_slots_than_fit_are_refused_with_the_number_that_does(emulated, folders, tmp_path):
-    with pytest.raises(EngineTooLarge, match="9 slots asked for, 8 the plan was built for"):
+    with pytest.raises(EngineTooLarge, match="9 rows asked for, 8 the plan was built for"):
         open_emulated_runtime(emulated, folders / "glm", tmp_path, slots=8, capacity=63, ask=9)
     with pytest.raises(EngineTooLarge, match=r"more GPU memory for a single slot"):
         open_emulated_runtime(emulated, folders / "glm", tmp_path, slots=8, capacity=63, total=1 << 20)
+    with pytest.raises(EngineTooLarge, match=r"0\.25 GiB of 1\.00 GiB are there for it"):
+        open_emulated_runtime(emulated, folders / "glm", tmp_path, slots=8, capacity=63, share=0.25)
 
 
 def test_a_file_that_is_no_plan_is_told_in_tensorrts_words(emulated, folders, tmp_path):
@@ -114,6 +135,77 @@ def test_an_engine_answers_the_same_on_both_runtimes(emulated, folders, tmp_path
         engine.close()
     assert answers[0] == answers[1]
     assert gpu._device.closed
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_traffic_is_answered_as_on_the_cpu(emulated, folders, tmp_path, seed):
+    """Prompts longer than a launch, shared prefixes, moves, grammars, options and cancellations, with two
+    steps at work on a device that is always late."""
+    rng = random.Random(seed)
+    compiler = GrammarCompiler.over(small_tokenizer(), 256, [1, 2, 3])
+    stems = [[rng.randrange(256) for _ in range(length)] for length in (15, 16, 17, 33)]
+    prompts = [random_prompt(rng, stems) for _ in range(12)]
+    how = {
+        "rows": rng.randint(3, 5),
+        "chunk": rng.choice([16, 1024]),
+        "arrivals": np.cumsum([rng.choice([0, 1, 4]) for _ in prompts]).tolist(),
+        "cancelled": {i: rng.randrange(40) for i in range(len(prompts)) if rng.random() < 0.2},
+    }
+    folder = folders / "glm"
+    gpu = open_emulated_runtime(emulated, folder, tmp_path, slots=5, capacity=79)
+    cpu = OrtRuntime.open(folder, Manifest.load(folder), slots=5, capacity=79, dialect="standard", threads=1)
+    ahead, counters = run(gpu, prompts, compiler, **how)
+    waited, _ = run(cpu, prompts, compiler, **how)
+    for one, other in zip(ahead, waited, strict=True):
+        if "cancelled" not in (one.finish_reason, other.finish_reason):
+            assert one.token_ids == other.token_ids
+            np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-4)
+    assert counters.failed == 0
+    assert len([one for one in ahead if one.finish_reason != "cancelled"]) > 5
+
+
+@pytest.mark.parametrize("length", [15, 16, 17, 31, 32, 33, 62])
+def test_prompts_at_the_border_of_a_launch(open_emulated, open_ort, length):
+    """Launches of 16 tokens at most; the slot behind keeps what it had."""
+    prompt = np.random.default_rng(length).integers(1, 250, 63)
+    gpu, cpu = open_emulated(slots=3, capacity=63), open_ort(slots=3, capacity=63, dialect="standard")
+    for runtime in (gpu, cpu):
+        runtime.prefill(range(1, 2), [prompt[::-1]], ids([0]))
+        runtime.prefill(range(1), [prompt[:length]], ids([0]))
+        runtime.copy_slot(0, 2, length - 1)
+        runtime.prefill(range(2, 3), [prompt[length - 1 : length]], ids([length - 1]))
+        runtime.prefill(range(1, 2), [prompt[::-1][62:]], ids([62]))
+    np.testing.assert_allclose(gpu.logits(range(3)), cpu.logits(range(3)), atol=1e-4)
+    np.testing.assert_allclose(gpu.logits(range(1)), gpu.logits(range(2, 3)), atol=1e-4)
+
+
+def test_pinned_memory_is_not_used_again_before_its_step_is_done(runtime, open_ort):
+    """More steps at once than there are frames, all enqueued before any runs, each fed by the one before."""
+    steps, cpu = 9, open_ort(slots=6, capacity=63, dialect="standard")
+    table = choice_table([Sampling(), Sampling()], [0, 0], [0, 0])
+    table["slot"] = [0, 1]
+    found = []
+    for one in (runtime, cpu):
+        one.prefill(range(2), [ids([1, 2]), ids([3])], ids([0, 0]))
+        draws = [one.sample(table)]
+        for step in range(steps):
+            one.decode(ids([-1, -2]), ids([2 + step, 1 + step]))
+            if step % 2:  # some are never read
+                draws.append(one.sample(table))
+            else:
+                one.sample(table)
+        found.append([draws[-1].wait()["token"].tolist(), one.logits(range(2))])
+    assert found[0][0] == found[1][0]
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-4)
+
+
+def test_a_gpu_that_does_not_answer_is_left_alone(runtime):
+    """Giving memory back would wait for it for ever."""
+    runtime.decode(ids([1]), ids([0]))
+    runtime._limit, runtime._device.stuck = 0.05, True
+    runtime.close()
+    assert not runtime._device.closed
+    assert runtime._device.thread is None
 
 
 def test_the_device_follows_the_thread_that_uses_it(runtime):

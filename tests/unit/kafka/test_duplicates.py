@@ -4,6 +4,7 @@ import time
 
 from daemon.kafka.duplicates import FINGERPRINT, First, Window, fingerprint_of, fingerprinted
 from daemon.kafka.record import Incoming, Outgoing
+from daemon.kafka.waiting import Waiting
 
 
 def first(fingerprint: bytes, age: float = 0.0) -> First:
@@ -19,6 +20,16 @@ def test_key_id_value_and_group_all_count_and_cannot_be_shifted_into_one_another
         fingerprint_of("gk", b"", "id", b"v"),
     ]
     assert len(set(same)) == len(same)
+
+
+def test_what_is_refused_for_its_size_has_no_duplicates():
+    def fingerprint(size: int) -> bytes | None:
+        value = b'{"id": "a"}' + b" " * (size - 11)
+        record = Incoming("t", 0, 0, b"k", value, (("correlation-id", b"c"),), 0)
+        return Waiting.of(record, group="g", limit_bytes=100).fingerprint
+
+    assert fingerprint(100) is not None
+    assert fingerprint(101) is None
 
 
 def test_only_answers_and_effects_are_remembered():

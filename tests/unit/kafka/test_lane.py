@@ -57,8 +57,9 @@ def lane(memory: Memory, handler, progress: Progress, opening: int, fresh_from: 
 
 
 def opened(memory: Memory, handler, mark: Mark, before: Counts, fresh_from: int, **more) -> Lane:
-    chosen = KafkaSettings(**{"max_in_flight": 2, "commit_interval_seconds": 0.0, **more})
-    room = Room(chosen, handler, None, Answers(), Slots(chosen.max_in_flight), Cancellations(60.0))
+    at_once = {"commit_interval_seconds": 0.0, "commit_patience": 0.0}
+    chosen = KafkaSettings(**{"max_in_flight": 2, **at_once, **more})
+    room = Room(chosen, handler, None, Answers(), Slots(chosen.max_in_flight), Cancellations(60.0), 2**20)
     progress = Progress.restore(mark)[0]
     return Lane(
         room,
@@ -266,6 +267,35 @@ async def test_a_record_that_ends_the_process_again_and_again_is_found_and_refus
     assert b"3:retries_exhausted" in answered
     assert sorted(value[:1] for value in answered) == [b"0", b"1", b"2", b"3", b"4", b"5"]
     assert memory.marks[-1] == Mark(6)
+
+
+async def test_replies_wait_for_company_no_longer_than_others_may_come():
+    memory, go_on = Memory(), asyncio.Event()
+
+    async def handler(record, emit):
+        if record.offset >= 2:
+            await go_on.wait()
+        return await answer(record, emit)
+
+    one = lane(memory, handler, Progress(0), 1, 0, max_in_flight=4, commit_interval_seconds=5.0)
+    await one.start()
+    one.offer(delivered(0, 1, 2, 3))
+    await asyncio.sleep(0.02)
+    assert memory.marks == [Mark(0, memory.marks[0].metadata)]  # 0 and 1 are done, 2 and 3 may come soon
+    go_on.set()
+    await has(memory, 4)
+    assert [mark.offset for mark in memory.marks] == [0, 4]
+    await one.close()
+
+
+async def test_what_a_commit_leaves_over_is_in_the_next():
+    memory = Memory()
+    one = lane(memory, answer, Progress(0), 1, 0, max_in_flight=8, commit_max_records=2)
+    await one.start()
+    one.offer(delivered(*range(5)))
+    await has(memory, 5)
+    assert one.committed.offset == 5
+    await one.close()
 
 
 async def test_a_duplicate_waits_for_its_first_and_gets_the_same_reply_without_work():

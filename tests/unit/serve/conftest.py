@@ -2,21 +2,8 @@
 
 import pytest
 
-from engines.manifest import Manifest
 from engines.serve.engine import Engine
-from engines.serve.runtime.ort import OrtRuntime
 from tests.unit.serve.fake_runtime import FakeRuntime
-
-
-@pytest.fixture
-def open_ort(folders):
-    """open_ort(name, slots, capacity) → OrtRuntime of a golden checkpoint."""
-
-    def open_(name="glm", slots=8, capacity=128, **options):
-        folder = folders / name
-        return OrtRuntime.open(folder, Manifest.load(folder), slots=slots, capacity=capacity, **options)
-
-    return open_
 
 
 @pytest.fixture

@@ -12,10 +12,13 @@ MASK = (1 << 61) - 1
 
 
 class FakeRuntime:
+    depth = 1
+
     def __init__(self, slots=8, capacity=64, vocab_size=97):
-        self.slots, self.capacity, self.vocab_size = slots, capacity, vocab_size
+        self.slots, self.capacity, self.vocab_size, self.hidden_size = slots, capacity, vocab_size, 3
         self.cells = [[-1] * capacity for _ in range(slots)]
         self.rows = np.full((slots, vocab_size), np.nan, np.float32)
+        self.states = np.full((slots, self.hidden_size), np.nan, np.float32)
         self.decoded_rows, self.prefills, self.copies = [], [], 0
         self.fail_at = None
         self.closed = False
@@ -46,14 +49,15 @@ class FakeRuntime:
         for slot, ids, start in zip(slots, tokens, starts.tolist(), strict=True):
             for position, token in enumerate(ids.tolist(), start):
                 cell = self._compute(slot, position, token)
-            self.rows[slot] = self.logits_of(cell)
+            self.rows[slot], self.states[slot] = self.logits_of(cell), self.hidden_of(cell)
 
     def decode(self, tokens, positions):
         self._tick()
         assert len(tokens) == len(positions)
         self.decoded_rows.append(len(tokens))
         for slot, (token, position) in enumerate(zip(tokens.tolist(), positions.tolist(), strict=True)):
-            self.rows[slot] = self.logits_of(self._compute(slot, position, token))
+            cell = self._compute(slot, position, token)
+            self.rows[slot], self.states[slot] = self.logits_of(cell), self.hidden_of(cell)
 
     def sample(self, table, allowed=None, seen=None):
         return Drawn(draw(self.rows, table, allowed, seen))
@@ -63,6 +67,12 @@ class FakeRuntime:
 
     def logits(self, slots):
         return self.rows[slots.start : slots.stop].copy()
+
+    def hidden_of(self, cell):
+        return np.array([cell & 0xFFFF, (cell >> 16) & 0xFFFF, (cell >> 32) & 0xFFFF], np.float32)
+
+    def hidden(self, slots):
+        return self.states[slots.start : slots.stop].copy()
 
     def copy_slot(self, source, target, length):
         self.copies += 1

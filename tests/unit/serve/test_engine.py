@@ -91,8 +91,9 @@ def test_a_conversations_next_turn_computes_only_what_is_new(start):
     assert second.token_ids == runtime.greedy(again, 4)
 
 
-async def test_tokens_stream_as_they_come(start):
+async def test_tokens_stream_as_they_come(start, monkeypatch):
     runtime = FakeRuntime()
+    monkeypatch.setattr(runtime, "_tick", lambda: time.sleep(2e-3))
     engine = start(runtime)
     generation = engine.submit(Prompt([1, 2, 3], 20))
     chunks = [chunk async for chunk in generation]
@@ -185,14 +186,17 @@ def test_urgent_prompts_run_first(start):
 def test_an_error_in_the_thread_fails_everything_and_says_why(start):
     runtime = FakeRuntime(slots=2)
     runtime.fail_at = 3
+    runtime.gate.clear()
     engine = start(runtime)
     generations = [engine.submit(Prompt([i], 30)) for i in range(5)]
+    runtime.gate.set()
     for generation in generations:
         with pytest.raises(EngineFailed, match="device lost"):
             generation.wait(WAIT)
     assert "device lost" in str(engine.failed.exception(WAIT))
     with pytest.raises(EngineFailed, match="device lost"):
         engine.submit(Prompt([1], 1))
+    engine.close()
     assert runtime.closed
 
 

@@ -22,15 +22,16 @@ def manifest(context=1000, heads=2, width=8, layers=3):
     free=st.integers(0, 10**9),
     rows=st.none() | st.integers(1, 300),
     capacity=st.none() | st.integers(2, 1000),
+    own=st.booleans(),
 )
-def test_a_plan_fits_or_is_refused(free, rows, capacity):
+def test_a_plan_fits_or_is_refused(free, rows, capacity, own):
     per_token = 2 * 3 * 2 * 8 * 4
     try:
-        plan = CachePlan.fit(manifest(), free, rows, capacity)
+        plan = CachePlan.fit(manifest(), free, rows, capacity, own=own)
     except EngineTooLarge:
         tokens = capacity or 1000
         wanted = rows or 1
-        assert (wanted + max(1, wanted // 8)) * tokens * per_token > (free if rows else free // 2)
+        assert (wanted + max(1, wanted // 8)) * tokens * per_token > (free if rows or own else free // 2)
         return
     assert plan.slots * plan.capacity * per_token <= free
     assert 1 <= plan.rows < plan.slots

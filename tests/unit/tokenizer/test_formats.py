@@ -205,6 +205,28 @@ def test_an_answer_may_have_a_shape(tokenizer, tools):
     assert legal(pattern, "a/b/42\n") and not legal(pattern, "a/b/\n")
 
 
+def test_the_end_of_a_shaped_answer_is_forced_where_nothing_else_may_follow(tokenizer):
+    def ends(shape, text):
+        built = matcher(tokenizer, tokenizer.format.grammar([], "none", answer=shape))
+        built.consume_tokens(marked(tokenizer, tokenizer.format.answer_lead + text))
+        return set(allowed(built, tokenizer)), built.compute_ff_tokens()
+
+    end = tokenizer.format.answer_end
+    for shape, text in (
+        (Shape.choice(["refund", "status"]), "refund"),
+        (Shape.json_schema({"type": "object", "properties": {}, "additionalProperties": False}), "{}"),
+    ):
+        assert ends(shape, text) == ({end}, [end])
+    for shape, text in (
+        (Shape.choice(["refund", "refunds"]), "refund"),
+        (Shape.json_schema({"type": "integer"}), "12"),
+        (Shape.regex("a+"), "aa"),
+    ):
+        may_follow, forced = ends(shape, text)
+        assert forced == []
+        assert may_follow > {tokenizer.added_tokens[e] for e in ("<|user|>", "<|endoftext|>")}
+
+
 def test_streamed_answers_show_text_and_hide_calls(tokenizer):
     assert tokenizer.format.visible("\nHel") == "Hel"
     assert tokenizer.format.parse("\nHello") == Answer("Hello")

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import tokenizers
 from hypothesis import given
@@ -36,6 +38,12 @@ def test_a_call_stays_hidden(glm45):
     turn, seen = spoken(glm45, ids, 1)
     assert seen[-1] == "Let me see."
     assert turn.output() == [Call("f", {"a": "1"})]
+
+
+@pytest.mark.parametrize("arguments", ['{"a": [1, [2]], "b": "[gMASK]<sop>"}', '{"a": [], "b": []}'])
+def test_lists_among_the_arguments_are_read(glm4, arguments):
+    turn, _ = spoken(glm4, glm4.encode("f\n" + arguments), 2)
+    assert turn.output() == [Call("f", json.loads(arguments))]
 
 
 @pytest.mark.parametrize("mark", ["<tool_call>", "</arg_value>", "</tool_call>", "<think>", "\U000f7a3c"])

@@ -4,8 +4,10 @@ import sys
 
 import pytest
 
+from daemon.tools import plugins
 from daemon.tools.catalog import Catalog
 from daemon.tools.executor import Executor
+from daemon.tools.kinds.http import HttpDeclaration
 from daemon.tools.registry import Registry, register_tool
 
 PLUGIN = """
@@ -198,3 +200,40 @@ def test_a_registry_is_released_when_its_last_lease_ends():
         assert not released
     assert released == [True]
     assert registry.only(lambda tool: False).names() == [] and registry.names() == ["t"]
+
+
+async def test_a_plugin_that_hangs_holds_nobody_up(catalog, folders, monkeypatch):
+    monkeypatch.setattr(plugins, "_LOAD_SECONDS", 0.2)
+    (folders / "plugins.d/a_hanging.py").write_text("import time\ntime.sleep(2)\n")
+    (folders / "plugins.d/mine.py").write_text(PLUGIN.format(name="c", answer="one"))
+    (problem,) = await asyncio.wait_for(catalog.reload(), 1.5)
+    assert "a_hanging.py was still being loaded after 0.2 s" in problem
+    assert catalog.registry.names() == ["c"]
+
+
+async def test_whatever_goes_wrong_at_a_source_the_rest_goes_on(catalog, folders, monkeypatch):
+    file, plugin = folders / "tools.d/shop.toml", folders / "plugins.d/mine.py"
+    plugin.write_text(PLUGIN.format(name="c", answer="one"))
+    file.write_text(
+        declared(folders / "x.db", "a")
+        + '[tools.b]\nkind = "http"\ndescription = "d"\nurl = "https://host/"\n'
+    )
+
+    def breaks(*arguments):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(HttpDeclaration, "open", breaks)
+    (problem,) = await catalog.reload()
+    assert catalog.registry.names() == ["c", "a"]
+    assert "tools.b" in problem and "MemoryError: no room" in problem and problem.endswith("mend it there.")
+    iterdir = type(folders).iterdir
+
+    def closed(path):
+        if path.name == "plugins.d":
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(type(folders), "iterdir", closed)
+    problems = await catalog.reload()
+    assert any("plugins.d: cannot be read" in problem for problem in problems)
+    assert set(catalog.registry.names()) == {"c", "a"}  # what was there stays

@@ -49,6 +49,12 @@ def test_a_file_that_cannot_be_read(tmp_path, text, complaint):
         list(sources(tmp_path / "none.toml", Credentials()))
 
 
+def test_keywords_are_declared_and_not_shown_to_the_model():
+    opened = parse(FILE, "t", GOOD | {"keywords": ["退款", "money back"]}).open("t", "here", Credentials())
+    (tool,) = opened.tools
+    assert tool.keywords == ("退款", "money back") and "退款" not in str(tool.schema)
+
+
 def test_folders_are_read_in_order(tmp_path):
     for name in ("b.toml", "a.toml", "c.txt"):
         (tmp_path / name).write_text("")

@@ -8,7 +8,7 @@ import pytest
 from daemon.tools.context import ToolContext
 from daemon.tools.executor import Executor
 from daemon.tools.registry import Registry, register_tool
-from openautoglm import ToolError
+from openautoglm import CallInDoubt, ToolError
 
 
 @dataclass
@@ -86,7 +86,7 @@ async def test_poisoned_results_are_errors():
     def opaque():
         return object()
 
-    execution = await run(opaque)
+    execution = await run(opaque, read_only=True)
     assert execution.outcome == "error"
     assert execution.result["error"].startswith("the tool returned something that is not JSON")
 
@@ -118,6 +118,33 @@ async def test_timeouts_return_in_time(kind):
     await asyncio.sleep(0.05)
 
 
+async def test_what_was_done_is_not_undone_by_a_poisoned_result():
+    """The model must not make the call again, nor may a failing request leave it standing."""
+    done = []
+
+    def acts():
+        done.append(1)
+        return object()
+
+    execution = await run(acts)
+    assert (execution.outcome, execution.certain, execution.attempts) == ("ok", True, 1)
+    assert execution.result["warning"].startswith("the call was made, but the tool returned")
+    tool = declared(acts, compensate=lambda arguments, result: object())
+    assert (await Executor().compensate(tool, {}, None, ToolContext()))[0] == "ok"
+
+
+async def test_a_call_in_doubt_is_unknown_unless_it_only_reads():
+    def lost():
+        raise CallInDoubt("no answer")
+
+    execution = await run(lost)
+    assert (execution.outcome, execution.result) == ("unknown", {"error": "no answer"})
+    execution = await run(lost, read_only=True, retries=1)
+    assert (execution.outcome, execution.attempts) == ("error", 2)
+    execution = await run(lost, idempotent=True, retries=1)
+    assert (execution.outcome, execution.attempts) == ("unknown", 2)
+
+
 async def test_hung_calls_do_not_pile_up():
     release, started = threading.Event(), []
 
@@ -127,11 +154,33 @@ async def test_hung_calls_do_not_pile_up():
 
     tool, executor = declared(hangs, timeout=0.03, concurrency=2), Executor()
     executions = await asyncio.gather(*(executor.run(tool, {}) for _ in range(5)))
-    assert [execution.outcome for execution in executions] == ["timeout"] * 5
+    # Nobody can say of the first two whether they had their effect; the others never began.
+    assert [execution.outcome for execution in executions] == ["timeout"] * 2 + ["error"] * 3
+    assert executions[4].result == {"error": "t is busy; the call was not made"}
     assert len(started) == 2
     release.set()
     await asyncio.sleep(0.05)
     assert (await executor.run(tool, {})).outcome == "ok"
+
+
+async def test_a_thread_that_is_free_runs_the_next_call_and_a_hung_one_does_not():
+    release = threading.Event()
+
+    def where(hang: bool):
+        if hang:
+            release.wait(5)
+        return [threading.current_thread().name, threading.get_ident()]
+
+    tool, executor = declared(where, timeout=0.05), Executor()
+    try:
+        name, first = (await executor.run(tool, {"hang": False})).result
+        await asyncio.sleep(0.02)
+        assert name == "tool-t"
+        assert (await executor.run(tool, {"hang": False})).result[1] == first
+        assert (await executor.run(tool, {"hang": True})).outcome == "timeout"
+        assert (await executor.run(tool, {"hang": False})).outcome == "ok"
+    finally:
+        release.set()
 
 
 async def test_the_deadline_shortens_the_timeout():

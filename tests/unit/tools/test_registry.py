@@ -26,7 +26,16 @@ def test_a_decorated_function_is_a_tool_and_stays_a_function(registry):
     tool = registry.get("look")
     assert (tool.description, tool.timeout, tool.scopes) == ("Look up a customer.", 2.0, frozenset({"desk"}))
     assert tool.schema["function"]["parameters"]["required"] == ["user_id"]
+    assert tool.keywords == ()
     assert "look" in registry and len(registry) == 1 and list(registry) == [tool]
+
+
+@pytest.mark.parametrize("keywords", ["查询", ["查询"]])
+def test_keywords_are_texts(registry, keywords):
+    @openautoglm.register_tool(description="d", keywords=keywords)
+    def look() -> None: ...
+
+    assert registry.get("look").keywords == ("查询",) and "查询" not in str(registry.get("look").schema)
 
 
 def test_bare_decorator_and_async(registry):

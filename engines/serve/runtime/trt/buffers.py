@@ -17,6 +17,7 @@ class Sizes:
     """Bytes, from the number of slots; all pure arithmetic.
 
     decode, prefill: of a step's inputs; sampling: of its tables and masks; draws: of its results.
+    hidden_size: elements of a hidden state; 0 when the plan gives none.
     """
 
     slots: int
@@ -24,10 +25,18 @@ class Sizes:
     layout: CacheLayout
     chunk: int
     rows: int
+    hidden_size: int = 0
 
     @classmethod
-    def of(cls, slots: int, vocab_size: int, layout: CacheLayout, prefill: Profile) -> "Sizes":
-        return cls(slots, vocab_size, layout, prefill.tokens[2], min(prefill.batch[2], slots))
+    def of(
+        cls, slots: int, vocab_size: int, layout: CacheLayout, prefill: Profile, hidden_size: int = 0
+    ) -> "Sizes":
+        return cls(slots, vocab_size, layout, prefill.tokens[2], min(prefill.batch[2], slots), hidden_size)
+
+    @property
+    def stride(self) -> int:
+        """Rows from one slot's logits to the next in a prefill, and likewise of its hidden state."""
+        return max(row_stride(self.vocab_size), row_stride(self.hidden_size))
 
     @property
     def words(self) -> int:
@@ -52,7 +61,11 @@ class Sizes:
 
     @property
     def logits(self) -> int:
-        return aligned(4 * self.vocab_size * row_stride(self.vocab_size) * self.slots)
+        return aligned(4 * self.vocab_size * self.stride * self.slots)
+
+    @property
+    def hidden(self) -> int:
+        return aligned(4 * self.hidden_size * self.stride * self.slots)
 
     @property
     def ids(self) -> int:
@@ -67,7 +80,7 @@ class Sizes:
         """Everything but the caches."""
         tables = aligned(8 * 2 * self.layout.layers)
         inputs = self.decode + self.prefill + self.sampling + self.draws
-        return inputs + self.logits + self.ids + self.latest + tables
+        return inputs + self.logits + self.hidden + self.ids + self.latest + tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,7 @@ class Buffers:
     sampling: int
     draws: int
     logits: int
+    hidden: int
     ids: int
     latest: int
 
@@ -104,6 +118,7 @@ class Buffers:
             sampling=device.allocate(sizes.sampling),
             draws=device.allocate(sizes.draws),
             logits=device.allocate(sizes.logits),
+            hidden=device.allocate(sizes.hidden) if sizes.hidden else 0,
             ids=device.allocate(sizes.ids),
             latest=device.allocate(sizes.latest),
         )

@@ -8,7 +8,7 @@ from engines.errors import DeviceNotFound
 def choose_device(wanted: str | int | None, uuids: Sequence[str]) -> int:
     """Index of the device. uuids: of the visible devices, in CUDA's order, like "GPU-5f3c…".
 
-    wanted: an index, a UUID or the beginning of one ("GPU-" may be left out), None for the first.
+    wanted: an index, a UUID or the beginning of one ("GPU-" or "MIG-" may be left out), None for the first.
     Raises DeviceNotFound naming the devices there are.
     """
     listed = ", ".join(f"{index}: {uuid}" for index, uuid in enumerate(uuids))
@@ -28,4 +28,4 @@ def choose_device(wanted: str | int | None, uuids: Sequence[str]) -> int:
 
 
 def _plain(uuid: str) -> str:
-    return uuid.lower().removeprefix("gpu-").replace("-", "")
+    return uuid.lower().removeprefix("gpu-").removeprefix("mig-").replace("-", "")

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from engines.errors import DeviceNotFound, GpuFailed
-from engines.serve.kernels.nvrtc import compile_kernels
-from engines.serve.kernels.sources import KERNELS, source
+from engines.errors import DeviceNotFound, GpuFailed, KernelError
+from engines.serve.kernels.sources import KERNELS, ptx
 from engines.serve.runtime.trt import driver
 from engines.serve.runtime.trt.choice import choose_device
 from engines.serve.runtime.trt.device import Event, Host
 from engines.serve.runtime.trt.faults import fault
+from engines.serve.runtime.trt.watchdog import answers, keep_for_ever
 
 _thread = threading.local()  # device: whose context is current, at most one per thread
 
@@ -33,11 +33,17 @@ class CudaDevice:
     """See Device. Opened with its own context, bound to the calling thread."""
 
     def __init__(self, wanted: str | int | None = None) -> None:
-        """wanted: index or UUID, None for the first. Raises DeviceNotFound, KernelError."""
+        """wanted: index or UUID, None for the first. Raises DeviceNotFound, KernelError, GpuFailed."""
         self._cuda = _pycuda()
         self.name = "the GPU"
-        with self._faults():
+        self._kernels: dict[str, Any] = {}
+        self._kept: list[Any] = []
+        self._stream: Any = None
+        try:
             self._cuda.init()
+        except self._cuda.Error as error:
+            raise DeviceNotFound(f"no CUDA device can be used ({error}); see nvidia-smi") from error
+        with self._faults():
             uuids = [driver.device_uuid(i) for i in range(self._cuda.Device.count())]
             index = choose_device(wanted, uuids)
             device = self._cuda.Device(index)
@@ -45,12 +51,27 @@ class CudaDevice:
             self.name = f"{device.name()} {index} ({uuids[index]})"
             self.capability = "{}.{}".format(*device.compute_capability())
             self._context = device.make_context(self._cuda.ctx_flags.SCHED_BLOCKING_SYNC)
+            self._maker = threading.get_ident()
             _thread.device = self
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        with self._faults():
             self._stream = self._cuda.Stream()
             self.stream = int(self._stream.handle)
-            module = self._cuda.module_from_buffer(compile_kernels(source(), self.capability))
-            self._kernels = {name: module.get_function(name) for name in KERNELS}
-        self._kept: list[Any] = [module]
+        try:
+            module = self._cuda.module_from_buffer(ptx())
+            self._kept.append(module)
+            self._kernels |= {name: module.get_function(name) for name in KERNELS}
+        except self._cuda.Error as error:
+            reason = " ".join(str(error).split())
+            raise KernelError(
+                f"{self.name} refuses the kernels, which need a driver of CUDA 13 or newer: {reason}"
+            ) from error
 
     def bind(self) -> None:
         if _bound() is self:
@@ -109,13 +130,21 @@ class CudaDevice:
         return driver.capture(self.stream, work)
 
     def close(self) -> None:
-        # What does not work any more on a GPU that failed needs no giving back either.
+        if not answers(self):
+            with suppress(GpuFailed):
+                self.unbind()
+            keep_for_ever(self)
+            return
         with suppress(GpuFailed, self._cuda.Error):
-            self.bind()
             self._kept.clear()
             self._kernels.clear()
+            self._stream = None
+            handle = self._context.handle
             _leave()
             self._context.detach()
+            if threading.get_ident() != self._maker:
+                # PyCUDA only forgets a context that another thread has made.
+                driver.destroy_context(handle)
 
     @contextmanager
     def _faults(self, doing: str = "opening it") -> Iterator[None]:

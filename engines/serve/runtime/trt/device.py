@@ -65,7 +65,9 @@ class Device(Protocol):
         """Record what `work` enqueues, without running it; the result runs it again."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give everything back. When it does not answer, leave that to the end of the process."""
+        ...
 
 
 def launch(device: Device, kernel: str, grid: tuple[int, int, int], threads: int, *arguments: Any) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from engines.errors import EngineTooLarge
+from engines.serve.memory import slots_for
 
 _MARGIN = 256 << 20  # bytes left to the driver and to fragmentation
 _GRAPH = 4 << 20  # bytes of one captured step, allowed for
@@ -36,25 +37,36 @@ class GpuMemoryPlan:
 
     @classmethod
     def fit(
-        cls, needs: Needs, *, total: int, free: int, most_slots: int, slots: int | None = None
+        cls,
+        needs: Needs,
+        *,
+        total: int,
+        free: int,
+        most_slots: int,
+        rows: int | None = None,
+        share: float | None = None,
     ) -> "GpuMemoryPlan":
-        """free: bytes nobody has before the weights are loaded. slots: None for as many as fit.
+        """free: bytes nobody has before the weights are loaded. rows: that are to run at once, with slots
+        beyond their own while there is room; None for all slots that fit. share: of `total` that this engine
+        may take; what it does not take of `free` stays with the others.
 
         Raises EngineTooLarge with the number that would fit.
         """
         graphs = needs.graphs * _GRAPH
+        free = free if share is None else min(free, int(share * total))
         room = free - needs.weights - needs.workspace - needs.fixed - graphs - _MARGIN
         fitting = min(most_slots, max(0, room // needs.per_slot))
         if fitting < 1:
             missing = needs.per_slot - room
             raise EngineTooLarge(
                 f"the engine needs {_gib(missing)} more GPU memory for a single slot: {_gib(free)} of "
-                f"{_gib(total)} are free, weights take {_gib(needs.weights)}; free some or build it smaller"
+                f"{_gib(total)} are there for it, "
+                f"weights take {_gib(needs.weights)}; free some or build it smaller"
             )
-        chosen = fitting if slots is None else slots
-        if chosen > fitting:
+        if rows is not None and rows > fitting:
             reason = "the plan was built for" if fitting == most_slots else "fit the GPU's memory"
-            raise EngineTooLarge(f"{chosen} slots asked for, {fitting} {reason}; ask for {fitting} or fewer")
+            raise EngineTooLarge(f"{rows} rows asked for, {fitting} {reason}; ask for {fitting} or fewer")
+        chosen = fitting if rows is None else min(fitting, slots_for(rows))
         return cls(
             total=total,
             others=total - free,

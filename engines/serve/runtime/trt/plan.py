@@ -60,13 +60,17 @@ class LoadedPlan:
             if self.engine.get_tensor_mode(name) == is_input and not name.startswith("past_")
         ]
 
+    def has(self, name: str) -> bool:
+        """Whether the graph has an input or output of that name."""
+        return name in (self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors))
+
     def workspace(self) -> int:
         """Bytes that one step needs at most, whatever its profile. Steps do not overlap, so they share it."""
         sizes = [
             self.engine.get_device_memory_size_for_profile_v2(i)
             for i in range(self.engine.num_optimization_profiles)
         ]
-        return aligned(max(sizes))
+        return aligned(max(1, *sizes))  # nothing can be allocated of no size
 
     def context(self, device: Device, profile: str, workspace: int, size: int, cache: Any) -> Any:
         """An execution context of one profile, in the workspace at that address. cache: see runtime_cache."""

@@ -2,16 +2,17 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engines.errors import EngineTooLarge, GpuFailed
+from engines.errors import EngineTooLarge
 from engines.manifest import Manifest
-from engines.serve.kernels.table import DRAW, Table
-from engines.serve.runtime.contract import Bits, Logits, Tokens
+from engines.serve.kernels.table import DRAW, Table, choice_table
+from engines.serve.prompt import Sampling
+from engines.serve.runtime.contract import Bits, Hidden, Logits, Tokens
 from engines.serve.runtime.trt.buckets import decode_buckets
 from engines.serve.runtime.trt.buffers import Buffers, Sizes
 from engines.serve.runtime.trt.chunks import prefill_launches
@@ -23,7 +24,7 @@ from engines.serve.runtime.trt.layout import CacheLayout
 from engines.serve.runtime.trt.memory import GpuMemoryPlan, Needs
 from engines.serve.runtime.trt.plan import LoadedPlan, load_tensorrt
 from engines.serve.runtime.trt.steps import Steps
-from engines.serve.runtime.trt.watchdog import wait_until
+from engines.serve.runtime.trt.watchdog import answers, keep_for_ever, wait_until
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ class TrtRuntime:
     The last cell of each slot is not part of `capacity`: rows that pad a decode step write there.
     """
 
+    depth = 2
+
     def __init__(
         self,
         device: Device,
@@ -47,12 +50,13 @@ class TrtRuntime:
     ) -> None:
         self.memory, self._device, self._sizes, self._limit = memory, device, sizes, limit
         self.slots, self.capacity = sizes.slots, sizes.layout.capacity - 1
-        self.vocab_size = sizes.vocab_size
+        self.vocab_size, self.hidden_size = sizes.vocab_size, sizes.hidden_size or None
         self._buffers = Buffers.allocate(device, sizes)
         self._draws = Frames(device, sizes.sampling + sizes.draws, _IN_FLIGHT, limit)
-        self._readback = device.pinned(4 * self.vocab_size * self.slots)
-        self._row_of = np.arange(self.slots)  # of the logits, by slot
+        self._readback = device.pinned(4 * max(self.vocab_size, sizes.hidden_size) * self.slots)
+        self._row_of = np.arange(self.slots)  # of logits and hidden states, by slot
         self._steps = Steps(device, loaded, sizes, self._buffers, limit, cache)
+        self._warm_up()
 
     @classmethod
     def open(
@@ -60,22 +64,24 @@ class TrtRuntime:
         folder: Path,
         manifest: Manifest,
         *,
-        slots: int | None = None,
+        rows: int | None = None,
         device: str | int | None = None,
+        share: float | None = None,
         limit: float = 30.0,
-        cache: Path | None = None,
     ) -> Self:
         """Load the engine folder's plan on a GPU of this machine.
 
-        slots: None for as many as fit. device: index or UUID. limit: seconds a step may take. cache: file for
-        what TensorRT-RTX compiles here. It is this thread's until `leave`.
+        rows: that run at once, None for as many slots as fit. device: index or UUID. share: of its memory
+        that the engine may take. limit: seconds a step may take. It is this thread's until `leave`.
         Raises EngineFolderError, EngineTooLarge, DeviceNotFound, KernelError, GpuFailed.
         """
         assert manifest.plan is not None
         trt = load_tensorrt(manifest.plan.flavour)
         gpu = CudaDevice(device)
+        # What TensorRT-RTX compiles for this kind of GPU at the first start.
+        cache = folder / f"compiled-{gpu.capability}.cache"
         try:
-            runtime = cls.on(gpu, trt, folder, manifest, slots=slots, limit=limit, cache=cache)
+            runtime = cls.on(gpu, trt, folder, manifest, rows=rows, share=share, limit=limit, cache=cache)
         except BaseException:
             gpu.close()
             raise
@@ -89,7 +95,8 @@ class TrtRuntime:
         folder: Path,
         manifest: Manifest,
         *,
-        slots: int | None = None,
+        rows: int | None = None,
+        share: float | None = None,
         limit: float = 30.0,
         cache: Path | None = None,
     ) -> Self:
@@ -105,17 +112,18 @@ class TrtRuntime:
             )
         loaded = LoadedPlan.load(trt, folder / plan.file, plan)
         layout, vocabulary = CacheLayout.of(manifest), manifest.sizes.vocab_size
+        hidden = manifest.sizes.hidden if loaded.has("hidden") else 0
         most, prefill = profile(plan, "decode").batch[2], profile(plan, "prefill")
         needs = Needs(
             weights=max(weights, free - device.memory()[0]),
             workspace=loaded.workspace(),
             per_slot=layout.slot_bytes_everywhere,
-            fixed=Sizes.of(most, vocabulary, layout, prefill).fixed,
+            fixed=Sizes.of(most, vocabulary, layout, prefill, hidden).fixed,
             graphs=len(decode_buckets(most)),
         )
-        memory = GpuMemoryPlan.fit(needs, total=total, free=free, most_slots=most, slots=slots)
+        memory = GpuMemoryPlan.fit(needs, total=total, free=free, most_slots=most, rows=rows, share=share)
         log.info("%s: %s", device.name, memory)
-        sizes = Sizes.of(memory.slots, vocabulary, layout, prefill)
+        sizes = Sizes.of(memory.slots, vocabulary, layout, prefill, hidden)
         return cls(device, loaded, sizes, memory, limit, cache)
 
     def prefill(self, slots: range, tokens: Sequence[Tokens], starts: Tokens) -> None:
@@ -163,14 +171,19 @@ class TrtRuntime:
         self._device.unbind()
 
     def logits(self, slots: range) -> Logits:
+        return self._rows(slots, self._buffers.logits, self._sizes.vocab_size)
+
+    def hidden(self, slots: range) -> Hidden:
+        return self._rows(slots, self._buffers.hidden, self._sizes.hidden_size)
+
+    def _rows(self, slots: range, address: int, size: int) -> NDArray[np.float32]:
+        """A copy of the slots' rows of `size` elements at `address`."""
         self._device.bind()
-        width = 4 * self.vocab_size
+        width = 4 * size
         for i, row in enumerate(self._row_of[slots.start : slots.stop].tolist()):
-            part = self._readback[i * width : (i + 1) * width]
-            self._device.download(part, self._buffers.logits + row * width)
+            self._device.download(self._readback[i * width : (i + 1) * width], address + row * width)
         self.finish()
-        found = self._readback[: len(slots) * width].view(np.float32)
-        return found.reshape(len(slots), self.vocab_size).copy()
+        return self._readback[: len(slots) * width].view(np.float32).reshape(len(slots), size).copy()
 
     def copy_slot(self, source: int, target: int, length: int) -> None:
         self._device.bind()
@@ -185,10 +198,18 @@ class TrtRuntime:
             )
 
     def close(self) -> None:
-        with suppress(GpuFailed):  # a GPU that failed has nothing to give back
-            self._device.bind()
-        self._steps.close()
+        if answers(self._device, self._limit):
+            self._steps.close()
+            del self._draws, self._readback
+        else:
+            keep_for_ever(self)
         self._device.close()
+
+    def _warm_up(self) -> None:
+        """Run the kernels that steps have not run yet: drivers load each one when it is first used."""
+        self.sample(choice_table([Sampling(1.0, top_k=2, top_p=0.5)], [0], [0])).wait()
+        self.copy_slot(0, self.slots - 1, 1)
+        self.finish()
 
 
 class PendingDraws:

@@ -1,5 +1,7 @@
 """Steps on one stream: inputs staged, caches bound by offset, decoding captured per bucket."""
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from engines.serve.runtime.trt.buffers import Buffers, Sizes
 from engines.serve.runtime.trt.chunks import Launch
 from engines.serve.runtime.trt.device import Device, launch
 from engines.serve.runtime.trt.frames import Frames, stage
-from engines.serve.runtime.trt.layout import aligned, row_stride
+from engines.serve.runtime.trt.layout import aligned
 from engines.serve.runtime.trt.plan import LoadedPlan
 from engines.serve.runtime.trt.watchdog import wait_until
+
+log = logging.getLogger(__name__)
 
 _IN_FLIGHT = 3  # frames: two steps run or wait, the third is being filled
 _FIRST = 600.0  # seconds that the first steps may take, which compile
@@ -48,8 +52,7 @@ class Steps:
         self._captured: dict[int, Callable[[], None]] = {}
         self._warm_up()
         if compiled is not None and cache is not None:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            cache.write_bytes(compiled.serialize())
+            _keep(cache, compiled.serialize())
 
     def decode(self, tokens: Tokens, positions: Tokens) -> None:
         """Logits of slot s become row s."""
@@ -76,7 +79,7 @@ class Steps:
         frame = self._frames.take()
         at = stage(self._device, frame, self._buffers.prefill, arrays)
         frame.done = self._device.record()
-        row = first * row_stride(self._sizes.vocab_size)
+        row = first * self._sizes.stride
         self._bind(self._prefilling, at, first, rows, width, row)
         self._execute(self._prefilling)
         return row
@@ -125,7 +128,7 @@ class Steps:
     def _bind(
         self, context: Any, inputs: dict[str, int], first: int, rows: int, width: int, row: int
     ) -> None:
-        """Shapes and addresses of a step over slots [first, first + rows), whose logits go to `row`..."""
+        """Shapes and addresses of a step over slots [first, first + rows); answers go to `row`..."""
         layout, accepted = self._layout, True
         shapes = {"input_ids": (rows, width), "position_ids": (rows, width), "logit_positions": (rows, 1)}
         for name in self._inputs:
@@ -137,11 +140,23 @@ class Steps:
             accepted &= context.set_input_shape(f"past_{name}", cache)
             accepted &= context.set_tensor_address(f"past_{name}", address)
             accepted &= context.set_tensor_address(f"present_{name}", address)
-        logits = self._buffers.logits + 4 * self._sizes.vocab_size * row
-        accepted &= context.set_tensor_address("logits", logits)
+        buffers, sizes = self._buffers, self._sizes
+        accepted &= context.set_tensor_address("logits", buffers.logits + 4 * sizes.vocab_size * row)
+        if sizes.hidden_size:
+            accepted &= context.set_tensor_address("hidden", buffers.hidden + 4 * sizes.hidden_size * row)
         if not accepted:
             raise GpuFailed(f"TensorRT refuses a step of {rows} rows: {self._loaded.logger.last}")
 
     def _execute(self, context: Any) -> None:
         if not context.execute_async_v3(self._device.stream):
             raise GpuFailed(f"{self._device.name} failed a step: {self._loaded.logger.last}")
+
+
+def _keep(file: Path, compiled: Any) -> None:
+    """For the next start; several engines may start at once, and none needs it."""
+    part = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        part.write_bytes(compiled)
+        part.replace(file)
+    except OSError as error:
+        log.warning("what was compiled for this GPU is compiled again at the next start: %s", error)

@@ -1,4 +1,6 @@
+import asyncio
 import json
+import socket
 
 import pytest
 from aiohttp import web
@@ -16,6 +18,18 @@ async def server():
             return web.Response(status=int(status), text=f"status {status}")
         if (target := request.query.get("to")) is not None:
             return web.Response(status=307, headers={"Location": target})
+        if request.path == "/hang":
+            await asyncio.sleep(5)
+        if request.path == "/cut":
+            await request.read()
+            request.transport.close()
+        if request.path.startswith("/wrong/"):
+            told = f"I do not know {request.headers['X-Key']}"
+            return web.Response(status=int(request.path.removeprefix("/wrong/")), text=told)
+        if request.path == "/odd":
+            return web.Response(body=b"caf\xc3\xa9", headers={"Content-Type": "text/plain; charset=klingon"})
+        if request.path == "/deep":
+            return web.Response(body=b"[" * 100_000, headers={"Content-Type": "application/json"})
         body = (await request.read()).decode()
         return web.json_response(
             {"method": request.method, "path": request.raw_path, "query": list(request.query.items()),
@@ -82,6 +96,7 @@ async def test_a_value_stays_in_its_segment(declare, call, url, server, value):
     if execution.outcome == "ok":
         path = execution.result["path"]
         assert path.startswith("/api/") and path.endswith("/end") and path.count("/") == 3, path
+        assert "//" not in path
         assert execution.result["query"] == []
     else:
         assert "cannot stand in the address" in execution.result["error"] and not server.heard
@@ -90,6 +105,9 @@ async def test_a_value_stays_in_its_segment(declare, call, url, server, value):
 async def test_two_values_cannot_climb_together(declare, call, url, server):
     tool = declare(kind="http", url=url + "/api/{x}{y}/end", arguments={"x": TEXT, "y": TEXT})
     assert (await call(tool, {"x": ".", "y": "."})).outcome == "error" and not server.heard
+    assert (await call(tool, {"x": "", "y": ""})).outcome == "error" and not server.heard
+    dotted = declare(kind="http", url=url + "/./api/{x}", arguments={"x": TEXT})
+    assert (await call(dotted, {"x": "."})).outcome == "error" and not server.heard
 
 
 @pytest.mark.parametrize("value", ["x\r\nX-Admin: 1", "x\nHost: evil", "\0", "ü"])
@@ -140,6 +158,36 @@ async def test_what_may_pass_is_tried_again_and_what_will_not_is_not(declare, ca
     assert gone.attempts == 1 and gone.result == {"error": "status 404: status 404"}
 
 
+@pytest.mark.parametrize("path", ["/cut", "/hang"])
+async def test_whether_a_lost_request_acted_is_unknown(declare, call, url, server, path):
+    tool = declare(kind="http", method="POST", url=url + path, timeout_seconds=0.5)
+    execution = await call(tool)
+    assert execution.outcome in ("unknown", "timeout") and len(server.heard) == 1
+    reading = await call(declare(kind="http", url=url + path, timeout_seconds=0.5, retries=1))
+    assert reading.outcome in ("error", "timeout") and reading.attempts == 2
+
+
+async def test_what_was_never_sent_did_not_act(declare, call):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        tool = declare(kind="http", method="POST", url=f"http://127.0.0.1:{taken.getsockname()[1]}/")
+        execution = await call(tool)
+    assert execution.outcome == "error" and "cannot be reached (ConnectError)" in execution.result["error"]
+
+
+@pytest.mark.parametrize("status", [401, 503])
+async def test_secrets_that_the_other_side_repeats_are_not_told(declare, call, url, status):
+    headers = {"X-Key": "{credential:token}"}
+    execution = await call(declare(kind="http", url=f"{url}/wrong/{status}", headers=headers))
+    assert execution.outcome == "error" and "I do not know ***" in execution.result["error"]
+
+
+async def test_odd_responses(declare, call, url):
+    assert (await call(declare(kind="http", url=url + "/odd"))).result == "café"
+    deep = await call(declare(kind="http", url=url + "/deep"))
+    assert deep.result == {"error": "the response says it is JSON and is not"}
+
+
 async def test_long_responses_are_refused(declare, call, url):
     tool = declare(kind="http", url=url, max_response_bytes=10)
     assert "more than 10 bytes" in (await call(tool)).result["error"]
@@ -151,11 +199,16 @@ async def test_long_responses_are_refused(declare, call, url):
         ({"url": "https://{x}/", "arguments": {"x": TEXT}}, "host takes neither arguments"),
         ({"url": "https://u:p@host/"}, "nor a password"),
         ({"url": "ftp://host/"}, "http:// or https://"),
+        ({"url": "http://[::1"}, "http:// or https://"),
+        ({"url": "http://host:99999/"}, "http:// or https://"),
+        ({"url": "http://host/", "headers": {"X y": "1"}}, "'X y' is no name of a header"),
         ({"url": "https://host/{y}"}, "'y', which is not under `arguments`"),
         ({"url": "https://host/", "arguments": {"x": TEXT}}, "used nowhere"),
         ({"url": "https://host/", "allowed_hosts": ["other"]}, "not in `allowed_hosts`"),
         ({"url": "https://host/", "headers": {"A": "{credential:none}"}}, "credential 'none' cannot be read"),
         ({"url": "https://host/", "json": {"a": "{"}}, "a lone '{'"),
+        ({"url": "https://host/", "ca_file": "/nowhere.pem"}, "`ca_file` cannot be read"),
+        ({"url": "https://host/", "ca_file": __file__}, "`ca_file` cannot be read"),
     ],
 )
 async def test_what_is_wrong_is_told_when_it_is_declared(declare, table, complaint):

@@ -76,7 +76,7 @@ async def test_tools_over_stdio(connect):
 
     # It dies; what is asked of it next is asked of a new one.
     gone = await run(opened, "desk_leave")
-    assert gone.outcome == "error" and not opened.tools[0].retries
+    assert gone.outcome == "unknown" and not opened.tools[0].retries
     again = await run(opened, "desk_look_up", {"key": "a"})
     assert again.outcome == "ok" and again.result["pid"] != found["pid"] and opened.changed()
 
@@ -106,3 +106,11 @@ async def test_tools_over_http(connect, served):
 async def test_what_is_wrong_is_told(connect, table, complaint):
     with pytest.raises(Exception, match=complaint):
         await connect(kind="mcp", **table)
+
+
+async def test_keywords_are_by_the_servers_names(connect):
+    plain = await connect(**STDIO)
+    name = plain.tools[0].name.removeprefix("desk_")
+    opened = await connect(**STDIO, keywords={name: ["查询"], "nobody": ["x"]})
+    assert {tool.name: tool.keywords for tool in opened.tools if tool.keywords} == {f"desk_{name}": ("查询",)}
+    assert any("'nobody'" in problem and "drop it" in problem for problem in opened.problems)

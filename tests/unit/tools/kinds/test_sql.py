@@ -1,16 +1,11 @@
-import os
-import shutil
-import socket
 import sqlite3
-import subprocess
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 import sqlalchemy
 
 from daemon.tools.errors import ToolDeclarationError
+from tests import servers
 
 SELECT = "SELECT id, total FROM orders WHERE id = :id"
 ID = {"id": {"type": "string"}}
@@ -19,41 +14,11 @@ SCHEMA = ["CREATE TABLE orders (id TEXT PRIMARY KEY, total NUMERIC)",
           "INSERT INTO orders VALUES ('A1', 5), ('A2', 7.5), ('A3', 9)"]  # fmt: skip
 
 
-def postgres_programs():
-    found = shutil.which("initdb")
-    folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    return folders[-1] if folders and (folders[-1] / "initdb").is_file() else None
-
-
 @pytest.fixture(scope="module")
 def postgres():
-    """URL of a server of our own; PostgreSQL refuses to run as root."""
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL's initdb is missing; on Debian or Ubuntu: apt install postgresql")
-    as_nobody = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-    # Not pytest's folder: that is for its owner only.
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    if as_nobody:
-        shutil.chown(folder, "nobody", "nogroup")
-    data = folder / "data"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def run(program, *arguments):
-        done = subprocess.run(
-            [programs / program, "-D", data, *arguments], check=False, cwd=folder, capture_output=True,
-            text=True, timeout=90, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"}, **as_nobody,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    run("initdb", "-U", "owner", "-A", "trust", "-E", "UTF8", "--no-sync")
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    run("pg_ctl", "-w", "-o", options, "-l", folder / "log", "start")
-    yield f"postgresql+psycopg://owner@127.0.0.1:{port}/postgres"
-    run("pg_ctl", "-m", "immediate", "stop")
-    shutil.rmtree(folder)
+    """URL of a server of our own."""
+    with servers.postgres() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -151,6 +116,45 @@ async def test_the_database_itself_stops_in_time(declare, call, database):
     assert time.monotonic() - started < 10
 
 
+async def test_a_write_that_waits_too_long_for_a_lock_is_known_not_to_have_been_made(
+    declare, call, database, count
+):
+    tool = declare(kind="sql", database=database, statement="INSERT INTO orders (id) VALUES ('A9')",
+                   read_only=False, timeout_seconds=2.4)  # fmt: skip
+    holder = sqlalchemy.create_engine(database)
+    with holder.connect() as connection:
+        sqlite = holder.dialect.name == "sqlite"
+        connection.execute(sqlalchemy.text("UPDATE orders SET total = 0" if sqlite else "LOCK TABLE orders"))
+        execution = await call(tool)
+        assert execution.outcome == "error", execution
+        connection.rollback()
+    holder.dispose()
+    assert count() == 3
+
+
+async def test_binary_data_is_told_of(declare, call, database):
+    kind = "BLOB" if database.startswith("sqlite") else "BYTEA"
+    literal = "x'ff00'" if kind == "BLOB" else "decode('ff00', 'hex')"
+    statement = f"SELECT CAST('text' AS {kind}) AS t, {literal} AS b"
+    tool = declare(kind="sql", database=database, statement=statement)
+    assert (await call(tool)).result == {"rows": [{"t": "text", "b": "(2 bytes)"}]}
+
+
+async def test_a_write_whose_connection_was_lost_is_in_doubt(declare, call, postgres):
+    dies = {"kind": "sql", "database": postgres, "statement": "SELECT pg_terminate_backend(pg_backend_pid())"}
+    assert (await call(declare(**dies, read_only=False))).outcome == "unknown"
+    assert (await call(declare(**dies))).outcome == "error"
+
+
+async def test_numbers_that_no_column_holds_are_told(declare, call, database):
+    number = {"n": {"type": "integer"}}
+    tool = declare(kind="sql", database=database, statement="SELECT id FROM orders WHERE total = :n",
+                   arguments=number)  # fmt: skip
+    for value in (2**63, -(2**80), 10**400):
+        execution = await call(tool, {"n": value})
+        assert execution.result == {"rows": []} or execution.outcome == "error", execution
+
+
 async def test_arguments_of_the_request_are_not_the_models(declare, call, database):
     tool = declare(kind="sql", database=database, statement="SELECT :owner AS owner, :note AS note",
                    arguments={"owner": {"source": "user_id"}, "note": {"optional": True}})  # fmt: skip
@@ -177,6 +181,7 @@ async def test_a_missing_database_is_not_created(declare, call, tmp_path):
         ({"statement": "SELECT %(id)s", "arguments": ID}, "write :id"),
         ({"statement": "SELECT 1", "database": "mysql://x/y"}, "sqlite:////PATH or postgresql://"),
         ({"statement": "SELECT 1", "database": "sqlite://"}, "names no file"),
+        ({"statement": "SELECT 1", "database": "postgresql://x:port/y"}, "sqlite:////PATH or postgresql://"),
         ({"statement": "SELECT 1", "password": "{credential:none}"}, "credential 'none' cannot be read"),
     ],
 )
