@@ -114,6 +114,6 @@ def _print(plan: "MemoryPlan") -> None:
     if plan.device_bytes is None:
         typer.echo("  give --device-gib to see what fits")
     elif not plan.fits:
-        typer.echo(f"  nothing fits into {plan.device_bytes / GIB:g} GiB: choose a smaller precision")
+        typer.echo(f"  nothing fits into {plan.device_bytes / GIB:.3g} GiB: choose a smaller precision")
     for context, most in plan.fits:
         typer.echo(f"  {most:5d} slots × {context:6d} tokens fit")

@@ -55,7 +55,7 @@ def test_fp32_perplexity_is_the_reference(tmp_path):
     source = Checkpoint(GOLDEN / "glm4-moe")
     with np.load(GOLDEN / "glm4-moe" / "golden.npz") as golden:
         ids, logits = golden["input_ids"][2, :31].tolist(), golden["logits"][2, :31].astype(np.float64)
-    reference = Reference(source, windows(source, [ids]), tmp_path, lambda done, total: None)
+    reference = Reference(source, windows(source, [ids], 100), tmp_path, lambda done, total: None)
     build(GOLDEN / "glm4-moe", tmp_path / "engine")
     found = reference.measure(tmp_path / "engine" / "graph.onnx")
     logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
