@@ -40,7 +40,7 @@ async def playing(request, cluster, engine):
 
 
 @pytest.mark.asyncio(loop_scope="session")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", GROUPS, ids=list(GROUPS))
 async def test_every_request_is_answered_once(playing, name):
     outcome = await playing[name]

@@ -18,8 +18,8 @@ from tests.faults.proxy import Trap
 from tests.faults.traffic import Traffic, Value, asked_of, conversations, read_all, told_of
 
 SESSION_SECONDS = 2.0
-# Longer than session timeout, daemon start and a queue of 64 tool calls on a busy machine.
-ANSWER_SECONDS = 60.0
+# Longer than session timeout, daemon start and a queue of 64 tool calls on a machine without time for them.
+ANSWER_SECONDS = 180.0
 TOOLS = Path(__file__).with_name("desk.py")
 CLOCK = Path(__file__).with_name("clock")
 DECLARED: dict[str, Declared] = {
@@ -154,6 +154,7 @@ class World:
         daemon = DaemonProcess(
             self._environment | {"AUTOGLM_KAFKA__CLIENT_ID": f"daemon-{self._count}"},
             log=self.folder / f"daemon-{self._count}.log",
+            ready_seconds=ANSWER_SECONDS,
         )
         self._spawned.append(daemon)
         await asyncio.to_thread(daemon.start)
