@@ -143,7 +143,7 @@ class CudaDevice:
             _leave()
             self._context.detach()
             if threading.get_ident() != self._maker:
-                # PyCUDA only forgets a context that another thread has made.
+                # PyCUDA, which tells threads by this number too, only forgets a context that another made.
                 driver.destroy_context(handle)
 
     @contextmanager
