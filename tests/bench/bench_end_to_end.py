@@ -164,7 +164,7 @@ async def drive(servers: str) -> None:
                 value = json.dumps({"query": text}).encode()
                 await producer.send(kafka.request_topics[0], value, key=b"%d" % number)
             while seen < int(line):
-                batches = await consumer.getmany(timeout_ms=20_000)
+                batches = await consumer.getmany(timeout_ms=60_000)
                 if not batches:
                     return
                 seen += sum(len(batch) for batch in batches.values())
