@@ -42,7 +42,8 @@ chaos: setup ## many rounds of every fault, N=10 of each, and a table; SEED=, LO
 	@$(BIN)/python -m tests.faults --rounds $(or $(N),10) --load $(or $(LOAD),4) $(if $(SEED),--seed $(SEED)) --only "$(ONLY)"
 
 gpu-check: setup ## on a GPU host: the tests that need one, and what they measure there (ten minutes and more)
-	@$(BIN)/python -m pytest tests/gpu --timeout 1800
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[gpu]'
+	@AUTOGLM_TEST_GPU=required $(BIN)/python -m pytest tests/gpu --timeout 1800
 
 kernels: .venv/ready ## compile the GPU kernels to the PTX that the package ships
 	@$(BIN)/python -m engines.serve.kernels.nvrtc

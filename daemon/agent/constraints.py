@@ -54,6 +54,10 @@ class Constraints:
         self._text_of = IdentityCache[str](json.dumps)
         self._cached = lru_cache(maxsize=64)(self._build)
 
+    def length(self, tools: tuple[dict[str, Any], ...], shape: Shape | None) -> int:
+        """Of what `grammar` would look at, in characters."""
+        return len(self._text_of(tools)) + (len(shape.expression) if shape else 0)
+
     def grammar(
         self, tools: tuple[dict[str, Any], ...], choice: str, shape: Shape | None, parallel: bool = False
     ) -> Grammar | None:

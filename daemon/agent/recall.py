@@ -3,6 +3,7 @@
 A chat that brings earlier turns itself is complete: nothing is put before it, and nothing of it is kept.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import structlog
 
 from daemon.agent.conversation import Turn
 from daemon.agent.job import Job
+from daemon.agent.speaker import LONG_TEXT
 from daemon.errors import InvalidRequest
 from daemon.memory.errors import MemoryUnavailable
 from daemon.memory.exchange import Exchange, before, dump, load, put, window, without
@@ -76,7 +78,11 @@ class Recall:
 
     async def keep(self, place: Place, turns: Sequence[Turn], tokenizer: Tokenizer) -> None:
         """Remember a request and its answer. Raises nothing: the answer is right without it."""
-        tokens = sum(_tokens(turn, tokenizer) for turn in turns)
+        # A long text takes its time; then the event loop must stay free for the others.
+        if sum(len(turn["content"]) for turn in turns) > LONG_TEXT:
+            tokens = await asyncio.to_thread(_tokens, turns, tokenizer)
+        else:
+            tokens = _tokens(turns, tokenizer)
         # What is too long to be shown ever is kept as the gap that it leaves.
         shown = tuple(turns) if tokens <= self.settings.tokens else ()
         new = Exchange(place.partition, place.offset, place.attempt, shown, tokens)
@@ -119,8 +125,9 @@ def _load(value: bytes | None, place: Place) -> tuple[Exchange, ...]:
         return ()
 
 
-def _tokens(turn: Turn, tokenizer: Tokenizer) -> int:
-    texts = [turn["content"]]
-    for call in turn.get("tool_calls", ()):
+def _tokens(turns: Sequence[Turn], tokenizer: Tokenizer) -> int:
+    """What they add to a prompt, or a little more."""
+    texts = [turn["content"] for turn in turns]
+    for call in (call for turn in turns for call in turn.get("tool_calls", ())):
         texts += [call["function"]["name"], call["function"]["arguments"]]
     return sum(len(tokenizer.encode(text)) + _TURN_TOKENS for text in texts)

@@ -16,11 +16,13 @@ from daemon.agent.constraints import Constraints
 from daemon.agent.job import Job
 from daemon.agent.record import Record
 from daemon.errors import Cancelled, DeadlineExceeded
+from engines.serve.grammar import Grammar
 from engines.serve.options import OptionTree
 from engines.serve.prompt import Chunk, Completion, Prompt, Sampling
 from engines.tokenizer import Answer, Output, Shape, Tokenizer
 
 LONG_TEXT = 20_000  # characters; about 10 ms of rendering
+LONG_SCHEMA = 4_000  # characters; about 10 ms of checking, up to a second for the longest
 AT_ONCE = 128  # prompts of one request in the engine: enough for full batches, and others get their turn
 
 
@@ -80,7 +82,7 @@ class Speaker:
             token_ids=await self._render(messages, tools),
             max_tokens=max_tokens,
             sampling=Sampling(**wanted.model_dump()),
-            grammar=self._constraints.grammar(tools, choice, shape, parallel),
+            grammar=await self._grammar(tools, choice, shape, parallel),
             priority=job.priority,
             deadline=job.deadline,
         )
@@ -172,6 +174,13 @@ class Speaker:
         if sum(len(message["content"]) for message in messages) > LONG_TEXT:
             return await asyncio.to_thread(self.tokenizer.render, messages, tools)
         return self.tokenizer.render(messages, tools)
+
+    async def _grammar(
+        self, tools: tuple[dict[str, Any], ...], choice: str, shape: Shape | None, parallel: bool
+    ) -> Grammar | None:
+        if self._constraints.length(tools, shape) > LONG_SCHEMA:
+            return await asyncio.to_thread(self._constraints.grammar, tools, choice, shape, parallel)
+        return self._constraints.grammar(tools, choice, shape, parallel)
 
     async def _follow(self, job: Job, generation: Generation) -> Completion:
         if job.request.stream and job.emit is not None:

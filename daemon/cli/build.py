@@ -19,9 +19,12 @@ def build(
         Path, typer.Argument(help="Hugging Face folder: config.json, safetensors, tokenizer.")
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The engine folder to write.")] = None,
-    precision: Annotated[Precision, typer.Option(help="Of the weights.")] = "int4",
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Of the weights; fp8 also of what goes into them (tensorrt, calibrated)."),
+    ] = "int4",
     block: Annotated[
-        int, typer.Option(help="Weights that share a scale, where their number allows it.")
+        int, typer.Option(help="Weights that share a scale, where their number allows it: 128, 64, 32, 16.")
     ] = 128,
     runtime: Annotated[
         Literal["onnxruntime", "tensorrt"], typer.Option(help="What will run it; tensorrt compiles a plan.")
@@ -48,6 +51,7 @@ def build(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from daemon.errors import InvalidRequest
+    from daemon.settings import cache_folder
     from engines.build import PlanOptions
     from engines.build import build as build_engine
     from engines.build.memory import memory_plan
@@ -67,7 +71,11 @@ def build(
             bar.update(task, description=stage, completed=done, total=total)
 
         options = PlanOptions(
-            slots=slots, capacity=capacity, chunk=CHUNK, capabilities=tuple(capability or ())
+            slots=slots,
+            capacity=capacity,
+            chunk=CHUNK,
+            capabilities=tuple(capability or ()),
+            timing_cache=cache_folder() / "timing.cache",
         )
         manifest = build_engine(
             checkpoint,
@@ -90,9 +98,12 @@ def _passages(file: Path | None) -> list[str]:
     if file is None:
         return []
     try:
-        return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        passages = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{file} cannot be read ({error}); give a UTF-8 text file.") from error
+    if not passages:
+        raise InvalidRequest(f"{file} is empty; give text like the model's work, one passage a line.")
+    return passages
 
 
 def _print(plan: "MemoryPlan") -> None:
@@ -103,6 +114,6 @@ def _print(plan: "MemoryPlan") -> None:
     if plan.device_bytes is None:
         typer.echo("  give --device-gib to see what fits")
     elif not plan.fits:
-        typer.echo(f"  nothing fits into {plan.device_bytes / GIB:.1f} GiB: choose a smaller precision")
+        typer.echo(f"  nothing fits into {plan.device_bytes / GIB:.3g} GiB: choose a smaller precision")
     for context, most in plan.fits:
         typer.echo(f"  {most:5d} slots × {context:6d} tokens fit")

@@ -25,11 +25,18 @@ class DaemonDied(AutoGLMError):
 class DaemonProcess:
     """`autoglm run` with `environment` on top of this process's own, ready when the `with` block begins.
 
-    `log`: a file that its output is appended to, instead of this process's own output.
+    `log`: a file that its output is appended to, instead of this process's own output. `ready_seconds`: how
+    long it may take to be ready.
     """
 
-    def __init__(self, environment: Mapping[str, str], log: Path | None = None) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        log: Path | None = None,
+        ready_seconds: float = READY_SECONDS,
+    ) -> None:
         self._environment = dict(environment)
+        self._ready_seconds = ready_seconds
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -53,7 +60,7 @@ class DaemonProcess:
         return self._process
 
     def start(self) -> None:
-        """Spawn and wait for `READY=1`. Raises DaemonDied when it ends, or is not ready in a minute."""
+        """Spawn and wait for `READY=1`. Raises DaemonDied when it ends, or is not ready in time."""
         with (
             tempfile.TemporaryDirectory() as folder,
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices,
@@ -63,7 +70,7 @@ class DaemonProcess:
             notices.settimeout(0.1)
             environment = {**os.environ, **self._environment, "NOTIFY_SOCKET": address}
             self._process = self._spawn(environment)
-            give_up = time.monotonic() + READY_SECONDS
+            give_up = time.monotonic() + self._ready_seconds
             while time.monotonic() < give_up and self._process.poll() is None:
                 try:
                     if b"READY=1" in notices.recv(4096).split(b"\n"):

@@ -59,6 +59,7 @@ class TransactionalLane:
         self._producer = producer
         self._partition = partition
         self._group_id = group_id
+        self._committed: Mark | None = None
 
     async def publish(self, records: Sequence[Outgoing], mark: Mark) -> None:
         """Any failure that may pass fences the lane: whether the transaction took place is then read
@@ -67,11 +68,14 @@ class TransactionalLane:
         offsets = {self._partition: (mark.offset, mark.metadata)}
         try:
             await self._producer.begin_transaction()
-            await asyncio.gather(
-                self._producer.send_offsets_to_transaction(offsets, self._group_id),
-                send_all(self._producer, records),
-            )
+            sending = [send_all(self._producer, records)]
+            if (
+                mark != self._committed
+            ):  # notes of tools come without: two round trips less before a tool runs
+                sending.append(self._producer.send_offsets_to_transaction(offsets, self._group_id))
+            await asyncio.gather(*sending)
             await self._producer.commit_transaction()
+            self._committed = mark
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise LaneFenced from error
         except (KafkaError, IllegalOperation, AssertionError) as error:

@@ -13,6 +13,9 @@ from daemon.kafka.settings import KafkaSettings
 from daemon.kafka.topics import Topics
 
 _FETCH_WAIT_MILLISECONDS = 20
+# So many records of a partition of the reply topic are read for each reply that is remembered. A busy topic
+# holds more deltas than replies, and who takes over must not read them for longer than all else takes.
+_RECORDS_PER_REPLY = 20
 
 
 class History:
@@ -86,7 +89,8 @@ class History:
         ends = await consumer.end_offsets(partitions)
         for partition in partitions:
             first = found[partition].offset if found.get(partition) else ends[partition]
-            consumer.seek(partition, max(first, self._positions.get(partition, 0)))
+            least = ends[partition] - _RECORDS_PER_REPLY * self._settings.duplicate_window_requests
+            consumer.seek(partition, max(first, least, self._positions.get(partition, 0)))
 
     def _take(self, record: ConsumerRecord) -> None:
         headers = dict(record.headers)

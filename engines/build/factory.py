@@ -17,7 +17,7 @@ from engines.build.order import Order
 from engines.build.plan import PlanOptions, compile_plan
 from engines.build.quality import Reference
 from engines.build.recipe import Recipe
-from engines.build.windows import Text, sample, windows
+from engines.build.windows import Text, calibration_tokens, sample, windows
 from engines.errors import EngineFolderError
 from engines.manifest import Dialect, FileEntry, KVLayout, Manifest, Plan, Precision, Sizes
 
@@ -63,7 +63,9 @@ def build(
     recipe = Recipe(precision, block, whole_rows=plan is not None)
     order = Order(recipe, chosen, plan, name or checkpoint.resolve().name)
     order = replace(
-        order, calibration=windows(source, calibration), held_out=windows(source, held_out, HELD_OUT)
+        order,
+        calibration=windows(source, calibration, calibration_tokens(source)),
+        held_out=windows(source, held_out, HELD_OUT),
     )
     order.check(source, out)
     fingerprint = order.fingerprint(source, lambda done, total: say("checkpoint", done, total))

@@ -42,7 +42,8 @@ def inspect(folder: Path, *, verify: bool = True) -> dict[str, dict[str, str]]:
         plan = manifest.plan
         found["Plan"] = {
             "compiled by": f"{plan.flavour} {plan.version}",
-            "for": ", ".join(plan.compute_capabilities) or "any GPU it supports",
+            "for": ", ".join(plan.compute_capabilities)
+            or ("compute capability 8.9 and newer" if manifest.precision == "fp8" else "any GPU it supports"),
             "capacity": f"{plan.capacity:,} tokens per slot",
         } | {
             profile.name: f"up to {profile.batch[2]} rows × {profile.tokens[2]} tokens"

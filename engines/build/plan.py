@@ -15,6 +15,7 @@ FLAVOURS = ("tensorrt", "tensorrt_rtx")
 _REMEDY = "pip install tensorrt-cu13 or, for GeForce and RTX GPUs, tensorrt-rtx-cu13"
 
 _TICKS = 100
+SLOT_TOKENS = 16  # so that slots begin where TensorRT can be bound to them
 _CAPABILITY = re.compile(r"[0-9]+\.[0-9]")
 _CAPABILITY_ATTRIBUTES = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and MINOR of the driver API
 
@@ -127,6 +128,8 @@ def check_options(options: PlanOptions, context: int) -> None:
     """Raise BuildError for what a plan of a model with this context cannot be compiled for."""
     if min(options.slots, options.capacity, options.chunk) < 1:
         raise BuildError("slots, capacity and chunk of a plan must be at least 1")
+    if options.capacity % SLOT_TOKENS:
+        raise BuildError(f"capacity {options.capacity} of a plan is not a multiple of {SLOT_TOKENS}")
     if options.capacity > context:
         raise BuildError(f"capacity {options.capacity} is more than the model's context {context}")
     trt = load_flavour(options.flavour)

@@ -29,12 +29,19 @@ them the model is meant to predict (a chat model: its own turns, not the user's)
 
 Windows = list[Window]
 
-TOKENS = 16384
+_STATES = 1 << 26  # numbers of the residual stream that are kept, and as many of the branch: 512 MiB
+_TOKENS = (16384, 65536)
 _LENGTH = 1024
 _SHORTEST = 2
 
 
-def windows(source: Checkpoint, texts: Sequence[Text], budget: int = TOKENS) -> Windows:
+def calibration_tokens(source: Checkpoint) -> int:
+    """As many as memory allows between 16 and 64 thousand: more of them for narrower models."""
+    least, most = _TOKENS
+    return min(max(_STATES // source.config.hidden, least), most)
+
+
+def windows(source: Checkpoint, texts: Sequence[Text], budget: int) -> Windows:
     """Pieces of the texts of up to 1024 tokens, `budget` tokens in all, evenly from all texts.
 
     Raises BuildError for text without a tokenizer.json beside the weights, or ids beyond the vocabulary.

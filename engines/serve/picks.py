@@ -15,10 +15,12 @@ from engines.serve.stats import Counters
 
 
 class Pick(NamedTuple):
-    """Tokens that are being drawn, one per row. masked: indices of rows with a mask; work: done before."""
+    """Tokens that are being drawn, one per row. constrained, masked: indices of the rows that have a grammar,
+    and of those that were drawn under its mask. work: what had to be done before."""
 
     rows: list[Row]
     draws: Draws
+    constrained: Sequence[int]
     masked: frozenset[int]
     work: Work | None
 
@@ -33,12 +35,14 @@ class Picker:
         self._bits = np.zeros((rows, -(-runtime.vocab_size // 32)), np.int32)
         self._address, self._size = self._bits.ctypes.data, self._bits.shape[1] * 4
 
-    def pick(self, rows: list[Row], constrained: Sequence[int], work: Work | None = None) -> Pick:
-        """Draw a token per row; rows `constrained` of them under their grammar's mask.
+    def pick(
+        self, rows: list[Row], constrained: Sequence[int], masks: Sequence[int], work: Work | None = None
+    ) -> Pick:
+        """Draw a token per row; rows `masks` of those that are `constrained` under their grammar's mask.
 
         Everything a row knows must be read: its mask, penalty and random number follow from that.
         """
-        masked = self._mask(rows, constrained)
+        masked = self._mask(rows, masks)
         choices = [row.prompt.sampling for row in rows]
         seeds, positions = [row.seed for row in rows], [len(row.known) for row in rows]
         table = choice_table(choices, seeds, positions)
@@ -49,7 +53,7 @@ class Picker:
         table["seen"][repeating] = np.arange(len(repeating))
         seen = np.stack([rows[i].seen() for i in repeating]) if repeating else None
         draws = self._runtime.sample(table, self._bits[: len(masked)] if masked else None, seen)
-        return Pick(rows, draws, frozenset(masked), work)
+        return Pick(rows, draws, constrained, frozenset(masked), work)
 
     def _mask(self, rows: list[Row], which: Sequence[int]) -> list[int]:
         """Fill the masks of rows `which`; returns those whose grammar did not fail."""

@@ -108,11 +108,10 @@ class SlotTable:
         self.tokens[slot, start : start + len(tokens)] = tokens
         self.valid[slot] = start + len(tokens)
 
-    def extend_each(self, slots: Sequence[int], tokens: Sequence[int] | Tokens) -> None:
+    def extend_each(self, slots: NDArray[np.int64], tokens: Tokens) -> None:
         """One token was computed at the end of each of `slots`."""
-        at = np.asarray(slots, np.intp)
-        self.tokens[at, self.valid[at]] = tokens
-        self.valid[at] += 1
+        self.tokens[slots, self.valid[slots]] = tokens
+        self.valid[slots] += 1
 
     def truncate(self, slot: int, length: int) -> None:
         """What `slot` holds beyond `length` tokens is not wanted any more."""

@@ -124,17 +124,20 @@ class Stepper:
 
     def _decode(self) -> None:
         rows, count = list(self.scheduler.rows), len(self.scheduler.rows)
-        positions = self.table.valid[:count].copy()
-        at = positions.tolist()
-        fed = [row.known[i] if row.drawn is None else -1 - row.drawn for row, i in zip(rows, at, strict=True)]
+        slots, positions = np.arange(count), self.table.valid[:count].copy()
+        at, ahead = positions.tolist(), bool(self._unread)
+        tokens = np.array(_fed(rows, at) if ahead else _known(rows, at), np.int64)
         self._meter.begin(rows=count)
-        self.runtime.decode(np.array(fed, np.int64), positions)
+        self.runtime.decode(tokens, positions)
         self.counters.decode_steps += 1
         self.counters.decode_rows += count
-        self._read()
-        going = [(row, i) for row, i in zip(rows, at, strict=True) if row.slot is not None]
-        self.table.extend_each([row.slot or 0 for row, _ in going], [row.known[i] for row, i in going])
-        if due := [row for row, i in going if i + 1 == len(row.known)]:
+        if ahead:
+            self._read()
+            slots = np.array([slot for slot, row in enumerate(rows) if row.slot is not None], np.int64)
+            rows, at = [rows[slot] for slot in slots], [at[slot] for slot in slots]
+            tokens = np.array(_known(rows, at), np.int64)
+        self.table.extend_each(slots, tokens)
+        if due := [row for row, i in zip(rows, at, strict=True) if i + 1 == len(row.known)]:
             self._sample(due)
         elif self._waits:
             self._meter.end(self._meter.take())
@@ -147,12 +150,12 @@ class Stepper:
         drawing = [row for row in rows if row.prompt.draws] if looked else rows
         work = self._meter.take()
         if drawing:
-            constrained = [i for i, row in enumerate(drawing) if row.grammar is not None]
+            masked = constrained = [i for i, row in enumerate(drawing) if row.grammar is not None]
             if self._waits:
                 # The best token of a greedy row is tried on its grammar first: a model that follows the
                 # format needs no mask then, and the mask would have left that token the best.
-                constrained = [i for i in constrained if drawing[i].prompt.sampling.temperature > 0]
-            self._unread.append(self._picker.pick(drawing, constrained, work))
+                masked = [i for i in constrained if drawing[i].prompt.sampling.temperature > 0]
+            self._unread.append(self._picker.pick(drawing, constrained, masked, work))
         if scored := [row for row in looked if not row.prompt.embed]:
             self._score(scored)
         if embedded := [row for row in looked if row.prompt.embed]:
@@ -197,12 +200,14 @@ class Stepper:
         for pick in unread:
             tokens: list[int] = pick.draws.wait()["token"].tolist()
             self._meter.end(pick.work)
-            for row in pick.rows:
-                row.drawn = None
+            if not self._waits:
+                for row in pick.rows:
+                    row.drawn = None
             refused = self._refused(pick, tokens)
             unmasked = [i for i in refused if i not in pick.masked]
             if unmasked:
-                again = self._picker.pick([pick.rows[i] for i in unmasked], range(len(unmasked)))
+                every = range(len(unmasked))
+                again = self._picker.pick([pick.rows[i] for i in unmasked], every, every)
                 for i, token in zip(unmasked, again.draws.wait()["token"].tolist(), strict=True):
                     tokens[i] = token
                 refused = [i for i in refused if i in pick.masked]
@@ -214,8 +219,14 @@ class Stepper:
 
     def _refused(self, pick: Pick, tokens: list[int]) -> list[int]:
         """Rows, by index, whose grammar does not take their token."""
-        return [
-            i
-            for i, (row, token) in enumerate(zip(pick.rows, tokens, strict=True))
-            if row.grammar is not None and not self._answers.accepts(row, token)
-        ]
+        return [i for i in pick.constrained if not self._answers.accepts(pick.rows[i], tokens[i])]
+
+
+def _known(rows: list[Row], at: list[int]) -> list[int]:
+    """The token of each row at its place."""
+    return [row.known[i] for row, i in zip(rows, at, strict=True)]
+
+
+def _fed(rows: list[Row], at: list[int]) -> list[int]:
+    """The same, or where it is that is not read yet: see Runtime.decode."""
+    return [row.known[i] if row.drawn is None else -1 - row.drawn for row, i in zip(rows, at, strict=True)]

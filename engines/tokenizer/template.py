@@ -13,10 +13,14 @@ from jinja2 import TemplateError, TemplateSyntaxError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engines.tokenizer.errors import MessagesRefused, TemplateBroken
+from engines.tokenizer.tools_parts import cached_tools_parts
 
 
 class Template:
-    """`source` is the text of chat_template.jinja. Raises TemplateBroken."""
+    """`source` is the text of chat_template.jinja. Raises TemplateBroken.
+
+    The objects in `tools` must not be changed once they were rendered.
+    """
 
     def __init__(self, source: str) -> None:
         environment = ImmutableSandboxedEnvironment(
@@ -27,8 +31,10 @@ class Template:
         environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
         self.source = source
         try:
-            self._compiled = environment.from_string(source)
             self.variables = frozenset(meta.find_undeclared_variables(environment.parse(source)))
+            self._compiled = environment.from_string(
+                cached_tools_parts(environment, environment.parse(source))
+            )
         except TemplateSyntaxError as error:
             raise TemplateBroken(
                 f"chat_template.jinja, line {error.lineno}: {error.message}; "

@@ -28,13 +28,14 @@ class Turn:
 
     def push(self, ids: Iterable[int]) -> None:
         """The next tokens, without the one that ends the turn."""
-        parts = []
+        parts, raw = [], bytearray()
         for index in ids:
             if (literal := self._literals.get(index)) is not None:
-                parts += [self._raised(b"", final=True), literal]
+                parts += [self._raised(raw, final=True), literal]
+                raw.clear()
             else:
-                parts.append(self._raised(self._bytes_of(index)))
-        self._text += "".join(parts)
+                raw += self._bytes_of(index)
+        self._text += "".join([*parts, self._raised(raw)])
 
     @property
     def visible(self) -> str:
@@ -49,7 +50,7 @@ class Turn:
             return Answer(self._shield.lower(output.text))
         return [Call(self._shield.lower(call.name), self._lowered(call.arguments)) for call in output]
 
-    def _raised(self, raw: bytes, final: bool = False) -> str:
+    def _raised(self, raw: bytes | bytearray, final: bool = False) -> str:
         return str(self._shield.raise_(self._decoder.decode(raw, final=final)))
 
     def _lowered(self, value: Any) -> Any:

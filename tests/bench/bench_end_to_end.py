@@ -6,7 +6,7 @@ engine, in turns. The daemon logs as it does in service, one JSON line per reque
 from a process of its own, so that its CPU time does not count; broker and that process share the cores with
 the daemon all the same.
 
-usage: python -m tests.bench.bench_end_to_end [--requests N] [--rounds N] [--in-flight N] [--delivery …]
+usage: python -m tests.bench.bench_end_to_end [--requests N] [--rounds N] [--in-flight N] [--threads N] …
 """
 
 import argparse
@@ -164,7 +164,7 @@ async def drive(servers: str) -> None:
                 value = json.dumps({"query": text}).encode()
                 await producer.send(kafka.request_topics[0], value, key=b"%d" % number)
             while seen < int(line):
-                batches = await consumer.getmany(timeout_ms=20_000)
+                batches = await consumer.getmany(timeout_ms=60_000)
                 if not batches:
                     return
                 seen += sum(len(batch) for batch in batches.values())
@@ -184,7 +184,9 @@ async def straight(engine: Engine, chains: list[list[Prompt]], in_flight: int) -
     return meter.read()
 
 
-async def bench(requests: int, rounds: int, in_flight: int, delivery: str) -> None:
+async def bench(
+    requests: int, rounds: int, in_flight: int, delivery: str, threads: int | None = None
+) -> None:
     through, bare, others = list[Cost](), list[Cost](), list[float]()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -194,7 +196,7 @@ async def bench(requests: int, rounds: int, in_flight: int, delivery: str) -> No
         kafka = KafkaSettings(
             bootstrap_servers=broker.bootstrap_servers, max_in_flight=in_flight, delivery=delivery
         )
-        engine = Engine.load(bundled_engine(), slots=in_flight)
+        engine = Engine.load(bundled_engine(), slots=in_flight, threads=threads)
         stack.callback(engine.close)
         engine.start()
         recorder, driver = Recorder(engine), await Driver.start(kafka)
@@ -241,12 +243,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--delivery", default="exactly-once")
+    parser.add_argument("--threads", type=int, help="of the model; default: one per core")
     parser.add_argument("--drive", metavar="SERVERS", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.drive:
         asyncio.run(drive(chosen.drive))
     else:
-        asyncio.run(bench(chosen.requests, chosen.rounds, chosen.in_flight, chosen.delivery))
+        asyncio.run(bench(chosen.requests, chosen.rounds, chosen.in_flight, chosen.delivery, chosen.threads))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What quantization costs the bundled model, as a Markdown table: size, divergence, perplexity, its task.
 
-usage: python -m tests.bench.bench_quality [--checkpoint FOLDER] [--set hand_written|held_out] [--no-task]
+usage: python -m tests.bench.bench_quality [--checkpoint FOLDER] [--block 64] [--set hand_written] [--no-task]
 
 Calibrated on dialogues of the training phrasings. KL divergence and perplexity are of the assistant's own
 tokens in dialogues of held-out phrasings; tool, arguments and sentence are those of engines.demo.evaluate.
@@ -27,7 +27,7 @@ from engines.demo.tokens import Renderer
 from engines.manifest import Manifest
 
 MODEL = Path(__file__).parents[2] / "engines" / "demo" / "model"
-CALIBRATION, HELD_OUT = 40, 200  # dialogues
+CALIBRATION, HELD_OUT = 140, 200  # dialogues
 EVERYTHING = 10**9
 SETS = {"hand_written": hand_written, "held_out": held_out}
 MEASURES = ("tool", "arguments", "sentence")
@@ -45,7 +45,7 @@ def dialogues(checkpoint: Path, part: Part, count: int) -> list[Text]:
     return texts
 
 
-def engines(checkpoint: Path, work: Path) -> Iterator[tuple[str, Path, Manifest]]:
+def engines(checkpoint: Path, work: Path, block: int) -> Iterator[tuple[str, Path, Manifest]]:
     """(what, graph to measure, manifest) of every way to store the weights."""
     text = dialogues(checkpoint, "train", CALIBRATION)
     for precision in ("fp32", "int8", "int4"):
@@ -53,7 +53,7 @@ def engines(checkpoint: Path, work: Path) -> Iterator[tuple[str, Path, Manifest]
             if precision == "fp32" and calibration:
                 continue
             out = work / f"{precision}-{method}"
-            manifest = build(checkpoint, out, precision=precision, calibration=calibration)
+            manifest = build(checkpoint, out, precision=precision, block=block, calibration=calibration)
             yield precision if precision == "fp32" else f"{precision} {method}", out, manifest
 
 
@@ -72,6 +72,7 @@ def task(folder: Path, sets: list[str]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, default=MODEL)
+    parser.add_argument("--block", type=int, default=64, help="weights per scale")
     parser.add_argument("--set", choices=SETS, help="only this set of requests")
     parser.add_argument("--no-task", action="store_true", help="leave the requests out")
     options = parser.parse_args()
@@ -85,7 +86,7 @@ def main() -> None:
         reference = Reference(
             source, windows(source, text, EVERYTHING), Path(folder), lambda done, total: None
         )
-        for name, out, manifest in engines(options.checkpoint, Path(folder)):
+        for name, out, manifest in engines(options.checkpoint, Path(folder), options.block):
             found = reference.measure(out / manifest.graphs["fused"])
             weights = sum(e.bytes for file, e in manifest.files.items() if file.startswith("graph.onnx"))
             cells = [

@@ -1,7 +1,9 @@
 """Plays scenarios and judges what they leave behind."""
 
+import itertools
 import random
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,7 +25,7 @@ class Outcome:
     `requests`: records asked in the rounds; the history has those of the warm-up, too. `aborted`: replies
     that were written and never committed, so a fault struck a transaction. `in_flight`: requests without
     reply at each kill and freeze. `recoveries`: seconds from the start of a replacement to its first reply.
-    `folder`: the daemons' logs and the tools' notes.
+    `folder`: the daemons' logs and the tools' notes, kept when there are violations.
     """
 
     scenario: str
@@ -81,16 +83,15 @@ async def play(
     played: list[str] = []
     try:
         await world.start()
-        for number in range(rounds):
-            for scenario in scenarios:
-                played.append(f"{scenario.name}/{seed}/{number}")
-                await scenario.play(world, random.Random(played[-1]))
-                if not await world.answered():
-                    break
+        for number, scenario in itertools.product(range(rounds), scenarios):
+            played.append(f"{scenario.name}/{seed}/{number}")
+            await scenario.play(world, random.Random(played[-1]))
+            if not await world.answered():
+                break
         world.clear_traps()
         await world.finish()
         history = await world.history()
-        return Outcome(
+        outcome = Outcome(
             " + ".join(scenario.name for scenario in scenarios),
             played,
             len(history.asked) - world.warm_up,
@@ -102,6 +103,9 @@ async def play(
             time.monotonic() - started,
             world.folder,
         )
+        if not outcome.violations:
+            shutil.rmtree(world.folder)
+        return outcome
     finally:
         world.clear_traps()
         world.kill_all()

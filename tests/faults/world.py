@@ -18,8 +18,8 @@ from tests.faults.proxy import Trap
 from tests.faults.traffic import Traffic, Value, asked_of, conversations, read_all, told_of
 
 SESSION_SECONDS = 2.0
-# Longer than session timeout, daemon start and a queue of 64 tool calls on a busy machine.
-ANSWER_SECONDS = 60.0
+# Longer than session timeout, daemon start and a queue of 64 tool calls on a machine without time for them.
+ANSWER_SECONDS = 180.0
 TOOLS = Path(__file__).with_name("desk.py")
 CLOCK = Path(__file__).with_name("clock")
 DECLARED: dict[str, Declared] = {
@@ -154,6 +154,7 @@ class World:
         daemon = DaemonProcess(
             self._environment | {"AUTOGLM_KAFKA__CLIENT_ID": f"daemon-{self._count}"},
             log=self.folder / f"daemon-{self._count}.log",
+            ready_seconds=ANSWER_SECONDS,
         )
         self._spawned.append(daemon)
         await asyncio.to_thread(daemon.start)
@@ -163,6 +164,13 @@ class World:
     def client_id(self, daemon: DaemonProcess) -> str:
         assert daemon.log is not None
         return daemon.log.stem
+
+    async def says(self, daemon: DaemonProcess, event: str) -> None:
+        """Returns when its log has an event of that name. Raises TimeoutError."""
+        assert daemon.log is not None
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while f'"event": "{event}"' not in daemon.log.read_text():  # noqa: ASYNC110  a file tells nobody
+                await asyncio.sleep(0.02)
 
     async def kill(self, daemon: DaemonProcess) -> None:
         """SIGKILL."""
@@ -222,7 +230,7 @@ class World:
             fields = json.loads(line)
             yield Ran(fields["tool"], fields["key"], fields["request"], fields["event"])
 
-    async def until_effects(self, event: str, count: int, seconds: float = 20.0) -> bool:
+    async def until_effects(self, event: str, count: int, seconds: float = ANSWER_SECONDS) -> bool:
         """Wait until tools noted `count` more of these events than when this was called."""
         mark = f'"event": "{event}"'.encode()
         start = self._effects.stat().st_size if self._effects.exists() else 0

@@ -1,4 +1,7 @@
-"""Tests that need a GPU: PyCUDA, a TensorRT and a driver. Elsewhere they are skipped, each saying why."""
+"""Tests that need a GPU: PyCUDA, a TensorRT and a driver. Elsewhere they are skipped, each saying why.
+
+AUTOGLM_TEST_DEVICE: index or UUID of the GPU. AUTOGLM_TEST_GPU: set, and a missing one is a failure.
+"""
 
 import os
 from pathlib import Path
@@ -17,15 +20,16 @@ from tests.gpu.measures import Line, bytes_per_step, table
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 DEVICE = os.environ.get("AUTOGLM_TEST_DEVICE")
+REQUIRED = "AUTOGLM_TEST_GPU" in os.environ
 
 
 @pytest.fixture(scope="session")
 def gpu():
-    """Skips without a device; otherwise its name and compute capability."""
+    """Its name and compute capability. Without one, skips, or fails where one is required."""
     try:
         device = CudaDevice(DEVICE)
     except AutoGLMError as error:
-        pytest.skip(str(error))
+        (pytest.fail if REQUIRED else pytest.skip)(str(error))
     found = device.name, device.capability
     device.close()
     return found

@@ -1,5 +1,6 @@
 """The kernels on the device against their numpy twins: bit for bit."""
 
+import ctypes
 import time
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from engines.serve.kernels.table import DRAW, choice_table
 from engines.serve.prompt import Sampling
 from engines.serve.runtime.trt.device import launch
+from engines.serve.runtime.trt.driver import CALLS
 from engines.serve.runtime.trt.watchdog import wait_until
 from engines.serve.sampler import draw
 
@@ -78,6 +80,12 @@ def case(width, rows, seed):
     table["seen"] = np.arange(rows)
     table["allowed"] = np.where(np.arange(rows) % 2, np.arange(rows), -1)
     return logits, table, bits, np.roll(bits, 1, axis=0)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_the_driver_has_every_call():
+    library = ctypes.CDLL("libcuda.so.1")
+    assert not [name for name in CALLS if not hasattr(library, name)]
 
 
 @pytest.mark.parametrize("width", VOCABULARIES)

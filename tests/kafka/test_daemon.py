@@ -170,6 +170,15 @@ async def test_a_conversation_is_remembered_by_its_key(daemon, kafka):
     assert other.usage.prompt_tokens == first.usage.prompt_tokens < second.usage.prompt_tokens
 
 
+async def test_texts_become_vectors(daemon, kafka):
+    _, reply = await ask(kafka, {"task": "embed", "texts": ["hello", "退款", "hello"]})
+    assert reply.status == "ok" and reply.structured["pooling"] == "last"
+    one, other, again = reply.structured["vectors"]
+    assert len(one) == reply.structured["dimensions"] > 1
+    assert abs(sum(x * x for x in one) - 1) < 1e-4
+    assert one == pytest.approx(again, abs=1e-4) and one != pytest.approx(other, abs=1e-2)
+
+
 async def test_metrics_are_published(daemon, kafka):
     consumer = AIOKafkaConsumer(
         kafka.metrics_topic, bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest"

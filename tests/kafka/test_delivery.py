@@ -100,6 +100,21 @@ async def test_a_duplicate_gets_the_first_reply_also_from_the_partitions_next_ow
     assert worked[3:] == ["a"]
 
 
+async def test_no_more_is_read_back_for_duplicates_than_they_are_worth(broker, name):
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=1, duplicate_window_requests=1)
+    worked: list[str] = []
+    for count, others in ((1, 0), (2, 10), (13, 30)):
+        async with running(chosen, answering(chosen, worked)):
+            await put(address, f"{name}.requests", [request("a")])
+            await read(address, f"{name}.replies", count, extra_seconds=0.0)
+        await put(address, f"{name}.replies", [(b"k", b"another's")] * others)
+    async with running(chosen, answering(chosen, worked)):
+        await put(address, f"{name}.requests", [request("a")])
+        await read(address, f"{name}.replies", 44, extra_seconds=0.0)
+    assert worked == ["a", "a"]
+
+
 async def test_a_request_tried_again_keeps_the_order_of_its_key(broker, name):
     address = broker.bootstrap_servers
     chosen = settings(address, name, partitions=1)

@@ -49,6 +49,7 @@ def engine(tmp_path_factory):
     return folder
 
 
+@pytest.mark.timeout(300)  # two daemons, one of which is waited for until it gives up
 async def test_a_hung_step_ends_the_daemon_and_its_requests_are_answered_by_the_next(
     broker, name, engine, kernels, tmp_path
 ):

@@ -1,6 +1,8 @@
 """Imports point one way: daemon → engines → schemas; the machine never needs the factory."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,12 @@ def test_factory_and_machine_do_not_know_each_other(room, never):
 def test_the_engine_knows_no_kafka():
     for path in (ROOT / "engines").rglob("*.py"):
         assert not [name for name in imported(path) if name.startswith("aiokafka")], path.relative_to(ROOT)
+
+
+def test_the_daemon_starts_without_what_only_some_tools_need():
+    """It would take twice as long, and whoever waits for a restart would wait for that."""
+    program = "import sys, daemon.app; print(*{'mcp', 'sqlalchemy', 'redis', 'httpx2'} & sys.modules.keys())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []

@@ -1,10 +1,11 @@
 """`kind = "http"`: one request to an allowed host."""
 
 import json
+import re
 import ssl
 from collections.abc import Mapping
 from typing import Any, Literal
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import httpx2
 from pydantic import Field
@@ -17,6 +18,7 @@ from daemon.tools.kinds.template import Template, Tree, as_text, render_tree, tr
 
 _RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SAFE = ("GET", "HEAD")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 
 
@@ -48,17 +50,17 @@ class HttpDeclaration(Declaration):
 class _Remote:
     def __init__(self, declaration: HttpDeclaration, credentials: Credentials) -> None:
         self._declaration = declaration
-        parts = urlsplit(declaration.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("`url` must be an http:// or https:// address")
+        parts, hostname = _address(declaration.url)
+        if odd := [name for name in declaration.headers if not _HEADER.fullmatch(name)]:
+            raise ValueError(f"`headers`: {odd[0]!r} is no name of a header; use letters, digits and -")
         if "{" in parts.netloc or "@" in parts.netloc:
             raise ValueError("`url`: the host takes neither arguments nor a password; use `headers`")
         if declaration.json_ is not None and declaration.form is not None:
             raise ValueError("give either `json` or `form`")
         self._base = f"{parts.scheme}://{parts.netloc}"
-        self._hosts = {host.lower() for host in declaration.allowed_hosts or [parts.hostname]}
-        if parts.hostname not in self._hosts:
-            raise ValueError(f"`url`: {parts.hostname} is not in `allowed_hosts`; add it there")
+        self._hosts = {host.lower() for host in declaration.allowed_hosts or [hostname]}
+        if hostname not in self._hosts:
+            raise ValueError(f"`url`: {hostname} is not in `allowed_hosts`; add it there")
         self._path = credentials.template(parts.path)
         self._query = credentials.tree(_query(parts.query) | declaration.query)
         self._headers = {key: credentials.template(text) for key, text in declaration.headers.items()}
@@ -144,6 +146,17 @@ class _Remote:
             if text is not None and not (text.isprintable() and text.isascii()):
                 raise ValueError(f"header {key}: only printable ASCII characters can stand there")
         return [(key, text) for key, text in rendered if text is not None]
+
+
+def _address(url: str) -> tuple[SplitResult, str]:
+    """The parts of a URL and its host. Raises ValueError when it is none of http."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts, parts.hostname
+    except ValueError:  # of brackets and ports
+        pass
+    raise ValueError("`url` must be an http:// or https:// address")
 
 
 def _trusted(ca_file: str | None) -> ssl.SSLContext | bool:

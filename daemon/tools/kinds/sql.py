@@ -18,6 +18,7 @@ from daemon.tools.kinds.declaration import Declaration, Opened
 
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 _CONNECT_SECONDS = 5
+_HEAD_START_SECONDS = 0.5
 
 
 class SqlDeclaration(Declaration):
@@ -50,7 +51,9 @@ class _Database:
 
     def call(self, values: dict[str, Any], context: ToolContext) -> Any:
         """{"rows": […]}, with `truncated` when there are more; {"rows_affected": n} without rows."""
-        until = time.monotonic() + self._declaration.seconds(context)
+        seconds = self._declaration.seconds(context)
+        # A little before whoever waits gives up: then it is known that nothing was done.
+        until = time.monotonic() + seconds - min(_HEAD_START_SECONDS, seconds / 4)
         try:
             with self.engine.connect() as connection, connection.begin():
                 self._limit(connection, until)
@@ -75,7 +78,8 @@ class _Database:
     def _result(self, cursor: sqlalchemy.CursorResult[Any]) -> Any:
         if not cursor.returns_rows:
             return {"rows_affected": cursor.rowcount}
-        rows = [dict(row) for row in cursor.mappings().fetchmany(self._declaration.max_rows + 1)]
+        found = cursor.mappings().fetchmany(self._declaration.max_rows + 1)
+        rows = [{name: _readable(value) for name, value in row.items()} for row in found]
         if len(rows) <= self._declaration.max_rows:
             return {"rows": rows}
         return {"rows": rows[:-1], "truncated": True}
@@ -86,6 +90,8 @@ class _Database:
             raw = connection.connection.driver_connection
             assert isinstance(raw, sqlite3.Connection)
             raw.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+            # Waiting for a lock makes no progress.
+            raw.execute(f"PRAGMA busy_timeout = {max(1, int((until - time.monotonic()) * 1000))}")
         else:
             milliseconds = max(1, int((until - time.monotonic()) * 1000))
             connection.execute(
@@ -95,10 +101,11 @@ class _Database:
 
     def _engine(self) -> sqlalchemy.Engine:
         declaration = self._declaration
+        revealed = self._credentials.reveal(declaration.database)
         try:
-            url = sqlalchemy.make_url(self._credentials.reveal(declaration.database))
+            url = sqlalchemy.make_url(revealed)
             driver = _DRIVERS[url.get_backend_name()]
-        except (ArgumentError, KeyError):
+        except (ArgumentError, KeyError, ValueError):
             raise ValueError("`database` must be sqlite:////PATH or postgresql://USER@HOST/NAME") from None
         if declaration.password is not None:
             url = url.set(password=self._credentials.reveal(declaration.password))
@@ -127,6 +134,16 @@ class _Database:
             raise ValueError(
                 f"PostgreSQL needs {error.name}; pip install 'open-autoglm[postgresql]'"
             ) from None
+
+
+def _readable(value: Any) -> Any:
+    """Binary data as text if it is text; else the model is told that there is some."""
+    if not isinstance(value, bytes | memoryview):
+        return value
+    try:
+        return bytes(value).decode()
+    except UnicodeDecodeError:
+        return f"({len(value)} bytes)"
 
 
 def _sqlite(file: str, writes: bool) -> sqlite3.Connection:

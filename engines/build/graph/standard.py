@@ -105,7 +105,22 @@ class Standard(Dialect):
         return b.node("Mul", b.node("Mul", gate, b.node("Sigmoid", gate)), up)
 
     def mix(self, x: str, weights: str, mixture: Mixture) -> str:
-        """Every expert answers every token in one batched product; the unchosen count nothing."""
+        """Every expert answers every token in one batched product; the unchosen count nothing.
+
+        Of the forms TensorRT-RTX 1.7.1 was asked to compile (bfloat16, int4), this one reads the weights of
+        all E experts in a step, however many rows it has, and computes E / k times what k experts need.
+
+        - Gathering the k chosen experts of N rows. Quantized constants may feed nothing but DequantizeLinear,
+          so it needs a second copy of them as int32 words, unpacked by Div and Mod into bfloat16 in memory:
+          the traffic of 9 k N experts. With k = 4 of E = 64 that is less for one row only, 9 times as much at
+          16, and out of the question for prompts. Gathering what has been dequantized dequantizes everything.
+        - One If per expert: takes twice the plan (170 against 80 MB at 64 experts) and three times as long to
+          compile, and no step with an If can be captured as a CUDA graph. The latter is also true of one If
+          between gathering and this.
+        - NonZero, to compute just the chosen pairs (on ONNX Runtime 6 to 13 times faster than this): refused.
+        - TensorRT's own MoE layer: read, but compiled for compute capability 10 and 11 only. The one to take
+          when it covers more.
+        """
         b = self.builder
         form = self.recipe.expert_format(mixture)
         gate_up = self._experts([expert.gate_up.weight for expert in mixture.experts], form)

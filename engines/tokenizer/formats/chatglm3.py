@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from engines.tokenizer.formats import lark
 from engines.tokenizer.formats.arguments import argument_schema, property_schemas
-from engines.tokenizer.formats.format import Answer, Call, Message, Output, Tool, chosen
+from engines.tokenizer.formats.format import Answer, Call, Message, Output, Tool
 from engines.tokenizer.formats.glm4 import Glm4, arguments_of
 from engines.tokenizer.formats.shape import Shape
 from engines.tokenizer.template import Template
@@ -37,16 +37,10 @@ class ChatGlm3(Glm4):
             for turn in super().adapt(messages, tools, template)
         ]
 
-    def grammar(
-        self,
-        tools: Sequence[Tool],
-        choice: str = "auto",
-        *,
-        answer: Shape | None = None,
-        parallel: bool = False,
-    ) -> str:
+    def _rules(
+        self, functions: list[Tool], choice: str, answer: Shape | None, parallel: bool
+    ) -> tuple[list[str], list[str]]:
         """As the base says; the format knows one call per turn, so `parallel` changes nothing."""
-        functions = chosen(tools, choice)
         rules, starts = [], []
         if choice in ("auto", "none"):
             starts.append("answer")
@@ -55,7 +49,7 @@ class ChatGlm3(Glm4):
         for index, function in enumerate(functions):
             starts.append(f"call_{index}")
             rules += self._call_rules(index, function)
-        return "\n".join([f"start: {' | '.join(starts)}", *rules]) + "\n"
+        return starts, rules
 
     def parse(self, text: str, tools: Sequence[Tool] = ()) -> Output:
         if text.startswith("\n"):

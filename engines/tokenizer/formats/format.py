@@ -66,7 +66,6 @@ class Format(ABC):
         """OpenAI messages in the form that this family's templates expect; None values are left out."""
         return [{key: value for key, value in message.items() if value is not None} for message in messages]
 
-    @abstractmethod
     def grammar(
         self,
         tools: Sequence[Tool],
@@ -81,6 +80,14 @@ class Format(ABC):
         answer; `parallel` allows several calls in one turn. Raises ToolSchemaRefused, KeyError for an unknown
         tool name in `choice`.
         """
+        starts, rules = self._rules(chosen(tools, choice), choice, answer, parallel)
+        return "\n".join([f"start: {' | '.join(starts)}", *rules]) + "\n"
+
+    @abstractmethod
+    def _rules(
+        self, functions: list[Tool], choice: str, answer: Shape | None, parallel: bool
+    ) -> tuple[list[str], list[str]]:
+        """Names of the rules that an output may start with, and all rules, of calls of these functions."""
 
     @abstractmethod
     def parse(self, text: str, tools: Sequence[Tool] = ()) -> Output:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from engines.tokenizer.formats import json_text, lark
 from engines.tokenizer.formats.arguments import argument_schema
-from engines.tokenizer.formats.format import Answer, Call, Format, Message, Output, Tool, chosen
+from engines.tokenizer.formats.format import Answer, Call, Format, Message, Output, Tool
 from engines.tokenizer.formats.shape import Shape
 from engines.tokenizer.template import Template
 
@@ -33,15 +33,9 @@ class Glm4(Format):
                 adapted.insert(0, {"role": "system", "content": "", "tools": tools})
         return adapted
 
-    def grammar(
-        self,
-        tools: Sequence[Tool],
-        choice: str = "auto",
-        *,
-        answer: Shape | None = None,
-        parallel: bool = False,
-    ) -> str:
-        functions = chosen(tools, choice)
+    def _rules(
+        self, functions: list[Tool], choice: str, answer: Shape | None, parallel: bool
+    ) -> tuple[list[str], list[str]]:
         rules, starts = [], []
         if choice in ("auto", "none"):
             starts.append("answer")
@@ -55,7 +49,7 @@ class Glm4(Format):
         for index, function in enumerate(functions):
             schema = argument_schema(function, self.write_defaults)
             rules.append(f"call_{index}: {lark.quote(function['name'] + chr(10))} {lark.json_value(schema)}")
-        return "\n".join([f"start: {' | '.join(starts)}", *rules]) + "\n"
+        return starts, rules
 
     def parse(self, text: str, tools: Sequence[Tool] = ()) -> Output:
         if text.startswith("\n"):

@@ -46,15 +46,9 @@ class Glm45(Format):
                 message.setdefault("content", "")
         return adapted
 
-    def grammar(
-        self,
-        tools: Sequence[Tool],
-        choice: str = "auto",
-        *,
-        answer: Shape | None = None,
-        parallel: bool = False,
-    ) -> str:
-        functions = chosen(tools, choice)
+    def _rules(
+        self, functions: list[Tool], choice: str, answer: Shape | None, parallel: bool
+    ) -> tuple[list[str], list[str]]:
         rules, starts = [f"TEXT: {self._text_without(_OPEN)}"], []
         if choice in ("auto", "none"):
             starts.append("answer")
@@ -70,7 +64,7 @@ class Glm45(Format):
             rules.append("call: " + " | ".join(f"call_{index}" for index in range(len(functions))))
         for index, function in enumerate(functions):
             rules += self._call_rules(index, function)
-        return "\n".join([f"start: {' | '.join(starts)}", *rules]) + "\n"
+        return starts, rules
 
     def parse(self, text: str, tools: Sequence[Tool] = ()) -> Output:
         text = _THOUGHT.sub("", text, count=1)

@@ -6,7 +6,7 @@ import random
 from tests.faults.proxy import ADD_OFFSETS_TO_TXN, END_TXN, PRODUCE, TXN_OFFSET_COMMIT, Trap
 from tests.faults.scenarios.scenario import Scenario
 from tests.faults.traffic import any_request
-from tests.faults.world import SESSION_SECONDS, World
+from tests.faults.world import ANSWER_SECONDS, SESSION_SECONDS, World
 
 
 async def crashed(world: World, rng: random.Random) -> None:
@@ -39,7 +39,7 @@ async def silent(world: World, rng: random.Random) -> None:
         trap = world.set_trap(Trap(api, rng.choice(("request", "response", "response"))))
         trap.release.set()
         await world.ask(12, 7, lambda: any_request(rng))
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(ANSWER_SECONDS):
             await trap.caught.wait()
 
 
@@ -52,7 +52,7 @@ async def stuck(world: World, rng: random.Random) -> None:
     world.set_trap(trap)
     await world.ask(24, 11, lambda: any_request(rng))
     try:
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(ANSWER_SECONDS):
             await trap.caught.wait()
         world.freeze(first)
         await asyncio.sleep(SESSION_SECONDS + 1.0)

@@ -40,7 +40,7 @@ async def not_written(world: World, rng: random.Random) -> None:
 async def undoing(world: World, rng: random.Random) -> None:
     """Requests that are too late to be of use: while they run, or while what they did is undone."""
     event = rng.choice(("acted", "undoing", "undoing", "undone"))
-    await _when(world, event, rng.randint(1, COUNT // 2), lambda: call("reserve"), within=0.4)
+    await _when(world, event, rng.randint(1, COUNT // 2), lambda: call("reserve"), within=1.0)
     await asyncio.sleep(rng.uniform(0.0, 0.3))
     await world.replace(world.daemons[0])
 

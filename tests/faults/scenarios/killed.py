@@ -6,7 +6,7 @@ import random
 from tests.faults.proxy import END_TXN, PRODUCE, Trap
 from tests.faults.scenarios.scenario import Scenario, replace_caught
 from tests.faults.traffic import TOOLS, any_request, call, chat
-from tests.faults.world import Setting, World
+from tests.faults.world import ANSWER_SECONDS, Setting, World
 
 
 async def polled(world: World, rng: random.Random) -> None:
@@ -20,7 +20,7 @@ async def generating(world: World, rng: random.Random) -> None:
     """At the first streamed piece or soon after."""
     before = world.traffic.deltas
     await world.ask(24, 7, lambda: chat(rng, 400) | {"stream": True})
-    await world.traffic.until(lambda: world.traffic.deltas > before, 20.0)
+    await world.traffic.until(lambda: world.traffic.deltas > before, ANSWER_SECONDS)
     await asyncio.sleep(rng.uniform(0.0, 0.05))
     await world.replace(world.daemons[0])
 
@@ -94,7 +94,7 @@ SCENARIOS = (
     Scenario("kill: reply sent", reply_sent),
     Scenario("kill: before commit", before_commit),
     Scenario("kill: after commit", after_commit),
-    Scenario("kill: 64 in flight", sixty_four, Setting(tool_seconds=0.8)),
     Scenario("kill: twice", twice),
+    Scenario("kill: 64 in flight", sixty_four, Setting(tool_seconds=0.8)),
     Scenario("kill: at-least-once", tool_returned, Setting(delivery="at-least-once")),
 )

@@ -1,7 +1,9 @@
 """Daemons that freeze, leave and join while requests are on their way."""
 
 import asyncio
+import os
 import random
+import signal
 
 from tests.faults.scenarios.scenario import Scenario
 from tests.faults.traffic import any_request, call, chat
@@ -38,6 +40,22 @@ async def terminated(world: World, rng: random.Random) -> None:
     await asyncio.gather(leaving, world.start_daemon())
 
 
+async def forced(world: World, rng: random.Random) -> None:
+    """A second SIGTERM: what is in work is handed back at once, and done by the successor."""
+    struck = asyncio.create_task(world.until_effects("began", 12))
+    await asyncio.sleep(0)
+    await world.ask(12, 12, lambda: call("book", stream=True))
+    await struck
+    first = world.daemons[0]
+    leaving = asyncio.create_task(world.terminate(first))
+    await world.says(first, "draining")
+    await asyncio.sleep(rng.uniform(0.0, 0.3))
+    os.kill(first.process.pid, signal.SIGTERM)
+    await leaving
+    await world.says(first, "requests_handed_back")
+    await world.start_daemon()
+
+
 async def joined(world: World, rng: random.Random) -> None:
     """A second and a third daemon join and leave again mid-generation."""
 
@@ -66,4 +84,5 @@ SCENARIOS = (
     Scenario("frozen alone", frozen_alone),
     Scenario("SIGTERM under load", terminated),
     Scenario("joining and leaving", joined),
+    Scenario("SIGTERM twice", forced, Setting(tool_seconds=2.0)),
 )

@@ -11,7 +11,7 @@ from aiokafka.structs import OffsetAndMetadata
 from daemon.kafka.offset_map import MAX_SPAN, Counts, encode
 from tests.faults.scenarios.scenario import Scenario
 from tests.faults.traffic import Value, any_request, call, chat, conversations
-from tests.faults.world import Setting, World
+from tests.faults.world import ANSWER_SECONDS, Setting, World
 
 
 async def failing_tools(world: World, rng: random.Random) -> None:
@@ -81,7 +81,7 @@ async def full_map(world: World, rng: random.Random) -> None:
     before = world.traffic.unanswered
     await world.traffic.send([chat(rng) for _ in range(60)], [f"k{number}" for number in range(60)])
     # Some of them fit in before the map is full; the others must wait.
-    await world.traffic.until(lambda: world.traffic.unanswered < before + 60, 20.0)
+    await world.traffic.until(lambda: world.traffic.unanswered < before + 60, ANSWER_SECONDS)
     await asyncio.sleep(rng.uniform(0.0, 0.5))
     await world.kill(world.daemons[0])
     await world.start_daemon()
@@ -150,7 +150,7 @@ async def clock(world: World, rng: random.Random) -> None:
 SCENARIOS = (
     Scenario("tool acts and fails", failing_tools),
     Scenario("foreign metadata", foreign_metadata),
-    Scenario("metadata map full", full_map, Setting(partitions=1)),
     Scenario("poison and duplicates", poison),
+    Scenario("metadata map full", full_map, Setting(partitions=1)),
     Scenario("clock jumps", clock, Setting(fake_clock=True)),
 )

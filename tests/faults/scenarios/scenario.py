@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tests.faults.proxy import Trap
-from tests.faults.world import USUAL, Setting, World
+from tests.faults.world import ANSWER_SECONDS, USUAL, Setting, World
 
 Round = Callable[[World, random.Random], Awaitable[None]]
 
@@ -25,7 +25,7 @@ class Scenario:
 
 async def replace_caught(world: World, trap: Trap) -> None:
     """SIGKILL for the daemon while `trap` holds what it says or hears, and a new one in its place."""
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(ANSWER_SECONDS):
         await trap.caught.wait()
     replacing = asyncio.create_task(world.replace(world.daemons[0]))
     await asyncio.sleep(0.05)

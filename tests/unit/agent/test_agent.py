@@ -1,9 +1,11 @@
 import asyncio
 import json
+import threading
 import time
 
 import pytest
 
+from daemon.agent.constraints import Constraints
 from daemon.agent.job import Job
 from schemas.reply import Delta
 from schemas.request import Request
@@ -166,6 +168,22 @@ async def test_a_format_that_nothing_fits_is_told_in_few_words(ask, wanted):
     reply = await ask(says("\nHello<|user|>"), response_format={"type": kind, **wanted})
     assert (reply.status, reply.error.code) == ("rejected", "invalid_request")
     assert reply.error.message.endswith("loosen or simplify it") and "<state>" not in reply.error.message
+
+
+async def test_a_long_schema_is_looked_at_beside_the_event_loop(start, ask, monkeypatch):
+    agent, threads = start(says("\n{}<|user|>")), []
+    grammar = Constraints.grammar
+
+    def watched(*arguments):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return grammar(*arguments)
+
+    monkeypatch.setattr(Constraints, "grammar", watched)
+    for count in (1, 150):
+        members = {f"member_{i}": {"type": "string"} for i in range(count)}
+        wanted = {"type": "json_schema", "json_schema": {"schema": {"type": "object", "properties": members}}}
+        assert (await ask(None, agent=agent, tools=[], response_format=wanted)).structured == {}
+    assert threads == [True, False]
 
 
 async def test_answers_in_a_format(ask):

@@ -78,7 +78,8 @@ class EmulatedDevice:
         return replay
 
     def close(self):
-        self.closed = True
+        self.closed = not self.stuck
+        self.unbind()
 
     def enqueue(self, call):
         """Run later, or record when a step is being captured."""

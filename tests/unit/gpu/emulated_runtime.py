@@ -9,19 +9,22 @@ from tests.unit.gpu import emulated_tensorrt
 from tests.unit.gpu.emulated_device import EmulatedDevice
 
 
-def emulated_tensorrt_on(device):
+def emulated_tensorrt_on(device, flavour="tensorrt"):
     """The emulated module, its contexts on `device`, under the flavour's name."""
     module = types.SimpleNamespace(**vars(emulated_tensorrt))
-    module.__name__ = "tensorrt"
+    module.__name__ = flavour
+    if flavour == "tensorrt":
+        for name in emulated_tensorrt.RTX_ONLY:
+            delattr(module, name)
     module.Runtime = type("Runtime", (emulated_tensorrt.Runtime,), {"device": device})
     return module
 
 
-def plan_of(capacity, slots, chunk=16):
+def plan_of(capacity, slots, chunk=16, flavour="tensorrt"):
     one = (1, 1, 1)
     return Plan(
         file="model.plan",
-        flavour="tensorrt",
+        flavour=flavour,
         version=emulated_tensorrt.__version__,
         compute_capabilities=("8.9",),
         capacity=capacity,
@@ -44,6 +47,7 @@ def open_emulated_runtime(
     total=1 << 30,
     device=None,
     module=None,
+    flavour="tensorrt",
     **options,
 ):
     """A TrtRuntime over the standard graph of an engine folder. ask: rows other than the plan's; plan: bytes
@@ -52,11 +56,11 @@ def open_emulated_runtime(
     path.write_bytes(plan or b"graph:" + str(engine / manifest.graphs["standard"]).encode())
     manifest = manifest.model_copy(
         update={
-            "plan": plan_of(capacity + 1, slots),
+            "plan": plan_of(capacity + 1, slots, flavour=flavour),
             "files": {"model.plan": FileEntry.of(path)},
-            "runtime": "tensorrt",
+            "runtime": flavour,
         }
     )
     device = device or EmulatedDevice(library, total)
-    module = module or emulated_tensorrt_on(device)
+    module = module or emulated_tensorrt_on(device, flavour)
     return TrtRuntime.on(device, module, work, manifest, rows=ask or slots, **options)

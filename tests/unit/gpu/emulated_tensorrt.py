@@ -66,8 +66,53 @@ class Engine:
         return 1000
 
     def create_execution_context(self, strategy):
+        """strategy: in TensorRT-RTX, a configuration that has it."""
+        strategy = getattr(strategy, "allocation", strategy)
         assert strategy is ExecutionContextAllocationStrategy.USER_MANAGED
         return Context(self)
+
+    def create_runtime_config(self):
+        return RuntimeConfig()
+
+
+class RuntimeConfig:
+    """Of TensorRT-RTX only."""
+
+    allocation = cuda_graph_strategy = dynamic_shapes_kernel_specialization_strategy = cache = None
+
+    def set_execution_context_allocation_strategy(self, strategy):
+        self.allocation = strategy
+
+    def create_runtime_cache(self):
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache):
+        self.cache = cache
+        cache.kernels += b"kernel"
+
+
+class RuntimeCache:
+    kernels = b""
+
+    def serialize(self):
+        return memoryview(self.kernels)
+
+    def deserialize(self, kernels):
+        self.kernels = kernels
+        return True
+
+
+class CudaGraphStrategy(Enum):
+    DISABLED = 0
+    WHOLE_GRAPH_CAPTURE = 1
+
+
+class DynamicShapesKernelSpecializationStrategy(Enum):
+    EAGER = 0
+    NONE = 1
+
+
+RTX_ONLY = ("CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy")
 
 
 class Context:

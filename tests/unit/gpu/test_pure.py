@@ -187,8 +187,11 @@ def test_the_watchdog_waits_until_done_or_late():
     ("text", "kind"),
     [
         ("cuEventQuery failed: an illegal memory access was encountered", GpuFailed),
-        ("cuCtxSynchronize failed: CUDA_ERROR_ILLEGAL_ADDRESS", GpuFailed),
+        ("cuEventQuery failed: uncorrectable ECC error encountered", GpuFailed),
+        ("cuLaunchKernel failed: unspecified launch failure", GpuFailed),
+        ("cuMemcpyHtoDAsync failed: invalid device context", GpuFailed),
         ("cuMemAlloc failed: out of memory", EngineTooLarge),
+        ("cuCtxCreate failed: CUDA-capable device(s) is/are busy or unavailable", GpuLost),
         ("cuInit failed: no CUDA-capable device is detected", GpuLost),
         ("cuEventQuery failed: unknown error", GpuLost),
         ("", GpuFailed),

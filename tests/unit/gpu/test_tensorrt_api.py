@@ -10,7 +10,7 @@ import pytest
 
 from engines.build.plan import network_flags, own_capability
 from engines.errors import BuildError
-from engines.serve.runtime.trt import plan
+from engines.serve.runtime.trt import driver, plan
 from engines.serve.runtime.trt.plan import make_logger
 from engines.serve.runtime.trt.steps import _keep
 from tests.unit.gpu import emulated_tensorrt
@@ -48,7 +48,12 @@ RTX_ONLY = {
     "CudaGraphStrategy": ["WHOLE_GRAPH_CAPTURE", "DISABLED"],
     "DynamicShapesKernelSpecializationStrategy": ["EAGER", "NONE"],
 }
-EMULATED = {"ICudaEngine": "Engine", "IExecutionContext": "Context"}
+EMULATED = {
+    "ICudaEngine": "Engine",
+    "IExecutionContext": "Context",
+    "IRuntimeCache": "RuntimeCache",
+    "IRuntimeConfig": "RuntimeConfig",
+}
 
 
 @pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt_rtx"])
@@ -65,7 +70,7 @@ def test_the_calls_exist(flavour):
     assert not missing
 
 
-@pytest.mark.parametrize(("kind", "names"), SHARED.items())
+@pytest.mark.parametrize(("kind", "names"), [*SHARED.items(), *RTX_ONLY.items()])
 def test_the_emulation_has_the_same_calls(kind, names):
     emulated = getattr(emulated_tensorrt, EMULATED.get(kind, kind))
     given = set(dir(emulated)) | set(getattr(emulated, "__annotations__", {}))
@@ -81,6 +86,13 @@ def test_no_other_call_is_made():
     called = set(re.findall(r"\b(?:engine|context|config|runtime|cache|compiled)\.(\w+)", text))
     known = {name for table in (SHARED, RTX_ONLY) for names in table.values() for name in names}
     assert called - known <= {"own_graphs", "contract", "trt"}
+
+
+def test_the_drivers_calls_are_all_listed():
+    """Which gpu-check looks for in the real driver."""
+    text = Path(driver.__file__).read_text()
+    called = set(re.findall(r'_call\("(\w+)"', text)) | set(re.findall(r"_library\(\)\.(\w+)\(", text))
+    assert called == set(driver.CALLS)
 
 
 def test_the_logger_keeps_the_last_error():

@@ -44,6 +44,20 @@ def test_every_bucket_is_captured_before_the_first_request(runtime):
     assert device.taken == taken, "the steady state allocates"
 
 
+def test_tensorrt_rtx_captures_by_itself_and_keeps_what_it_compiled(open_emulated, open_ort, tmp_path):
+    cache = tmp_path / "compiled.cache"
+    runtime = open_emulated(slots=6, capacity=63, flavour="tensorrt_rtx", cache=cache)
+    assert runtime._device.captures == 0
+    assert cache.read_bytes() == b"kernelkernel"  # of two contexts
+    cpu = open_ort(slots=6, capacity=63, dialect="standard")
+    for one in (runtime, cpu):
+        one.prefill(range(3), [ids([1, 2]), ids([3]), ids([4] * 20)], ids([0, 0, 0]))
+        one.decode(ids([7, 8, 9]), ids([2, 1, 20]))
+    np.testing.assert_allclose(runtime.logits(range(3)), cpu.logits(range(3)), atol=1e-4)
+    open_emulated(slots=6, capacity=63, flavour="tensorrt_rtx", cache=cache)
+    assert cache.read_bytes() == b"kernel" * 4, "what was compiled is not there at the next start"
+
+
 def test_padding_rows_leave_the_other_slots_alone(runtime):
     """Three rows run in a bucket of four: slot 3 keeps all its `capacity` tokens."""
     prompt = np.random.default_rng(0).integers(1, 200, 64)

@@ -125,7 +125,7 @@ class Serving(RuleBasedStateMachine):
 
 
 TestServing = Serving.TestCase
-TestServing.settings = settings(max_examples=40, stateful_step_count=30)
+TestServing.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 PLACES = st.lists(
     st.builds(

@@ -51,7 +51,7 @@ def step(plan, rng):
         r.known.append(rng.randrange(3))
     if decoded:
         tokens = np.array([r.known[plan.computed(r)] for r in plan.rows])
-        plan.table.extend_each(range(len(tokens)), tokens)
+        plan.table.extend_each(np.arange(len(tokens)), tokens)
         for r in plan.rows:
             if plan.backlog(r) == 0:
                 r.known.append(rng.randrange(3))

@@ -14,6 +14,7 @@ from engines.serve.runtime.trt import driver
 from engines.serve.runtime.trt.choice import choose_device
 from engines.serve.runtime.trt.device import Event, Host
 from engines.serve.runtime.trt.faults import fault
+from engines.serve.runtime.trt.watchdog import answers, keep_for_ever
 
 _thread = threading.local()  # device: whose context is current, at most one per thread
 
@@ -37,8 +38,12 @@ class CudaDevice:
         self.name = "the GPU"
         self._kernels: dict[str, Any] = {}
         self._kept: list[Any] = []
-        with self._faults():
+        self._stream: Any = None
+        try:
             self._cuda.init()
+        except self._cuda.Error as error:
+            raise DeviceNotFound(f"no CUDA device can be used ({error}); see nvidia-smi") from error
+        with self._faults():
             uuids = [driver.device_uuid(i) for i in range(self._cuda.Device.count())]
             index = choose_device(wanted, uuids)
             device = self._cuda.Device(index)
@@ -46,6 +51,7 @@ class CudaDevice:
             self.name = f"{device.name()} {index} ({uuids[index]})"
             self.capability = "{}.{}".format(*device.compute_capability())
             self._context = device.make_context(self._cuda.ctx_flags.SCHED_BLOCKING_SYNC)
+            self._maker = threading.get_ident()
             _thread.device = self
         try:
             self._prepare()
@@ -124,13 +130,21 @@ class CudaDevice:
         return driver.capture(self.stream, work)
 
     def close(self) -> None:
-        # What does not work any more on a GPU that failed needs no giving back either.
+        if not answers(self):
+            with suppress(GpuFailed):
+                self.unbind()
+            keep_for_ever(self)
+            return
         with suppress(GpuFailed, self._cuda.Error):
-            self.bind()
             self._kept.clear()
             self._kernels.clear()
+            self._stream = None
+            handle = self._context.handle
             _leave()
             self._context.detach()
+            if threading.get_ident() != self._maker:
+                # PyCUDA, which tells threads by this number too, only forgets a context that another made.
+                driver.destroy_context(handle)
 
     @contextmanager
     def _faults(self, doing: str = "opening it") -> Iterator[None]:

@@ -66,7 +66,7 @@ class Device(Protocol):
         ...
 
     def close(self) -> None:
-        """Give everything back. Only while it answers: this waits for what runs."""
+        """Give everything back. When it does not answer, leave that to the end of the process."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""Calls of the CUDA driver API that PyCUDA does not have: UUIDs and graphs.
+"""Calls of the CUDA driver API that PyCUDA does not have: UUIDs, graphs, the end of another thread's context.
 
-Signatures: CUDA Driver API, "Device Management", "Stream Management" and "Graph Management".
+Signatures: CUDA Driver API, "Device", "Context", "Stream" and "Graph Management".
 """
 
 import ctypes
@@ -11,6 +11,7 @@ from engines.errors import DeviceNotFound, GpuFailed
 
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other engines' threads may allocate meanwhile
 CALLS = (
+    "cuCtxDestroy_v2",
     "cuDeviceGetUuid_v2",
     "cuStreamBeginCapture_v2",
     "cuStreamEndCapture",
@@ -28,6 +29,11 @@ def device_uuid(ordinal: int) -> str:
     _call("cuDeviceGetUuid_v2", raw, ctypes.c_int(ordinal))
     text = bytes(raw).hex()
     return "GPU-" + "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def destroy_context(handle: int) -> None:
+    """With everything in it."""
+    _call("cuCtxDestroy_v2", ctypes.c_void_p(handle))
 
 
 def capture(stream: int, work: Callable[[], None]) -> Callable[[], None]:

@@ -70,7 +70,7 @@ class LoadedPlan:
             self.engine.get_device_memory_size_for_profile_v2(i)
             for i in range(self.engine.num_optimization_profiles)
         ]
-        return aligned(max(sizes))
+        return aligned(max(1, *sizes))  # nothing can be allocated of no size
 
     def context(self, device: Device, profile: str, workspace: int, size: int, cache: Any) -> Any:
         """An execution context of one profile, in the workspace at that address. cache: see runtime_cache."""

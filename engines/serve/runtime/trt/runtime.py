@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import EngineTooLarge, GpuFailed
+from engines.errors import EngineTooLarge
 from engines.manifest import Manifest
 from engines.serve.kernels.table import DRAW, Table, choice_table
 from engines.serve.prompt import Sampling
@@ -25,12 +24,11 @@ from engines.serve.runtime.trt.layout import CacheLayout
 from engines.serve.runtime.trt.memory import GpuMemoryPlan, Needs
 from engines.serve.runtime.trt.plan import LoadedPlan, load_tensorrt
 from engines.serve.runtime.trt.steps import Steps
-from engines.serve.runtime.trt.watchdog import wait_until
+from engines.serve.runtime.trt.watchdog import answers, keep_for_ever, wait_until
 
 log = logging.getLogger(__name__)
 
 _IN_FLIGHT = 3
-_CLOSING = 5.0  # seconds that a GPU may take to finish its last steps
 
 
 class TrtRuntime:
@@ -200,15 +198,11 @@ class TrtRuntime:
             )
 
     def close(self) -> None:
-        try:
-            self._device.bind()
-            wait_until(self._device.record().query, min(self._limit, _CLOSING))
-        except GpuFailed:
-            # Giving back would wait for it for ever; the end of the process gives back everything.
-            with suppress(GpuFailed):
-                self._device.unbind()
-            return
-        self._steps.close()
+        if answers(self._device, self._limit):
+            self._steps.close()
+            del self._draws, self._readback
+        else:
+            keep_for_ever(self)
         self._device.close()
 
     def _warm_up(self) -> None:

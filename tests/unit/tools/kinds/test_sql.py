@@ -116,6 +116,30 @@ async def test_the_database_itself_stops_in_time(declare, call, database):
     assert time.monotonic() - started < 10
 
 
+async def test_a_write_that_waits_too_long_for_a_lock_is_known_not_to_have_been_made(
+    declare, call, database, count
+):
+    tool = declare(kind="sql", database=database, statement="INSERT INTO orders (id) VALUES ('A9')",
+                   read_only=False, timeout_seconds=2.4)  # fmt: skip
+    holder = sqlalchemy.create_engine(database)
+    with holder.connect() as connection:
+        sqlite = holder.dialect.name == "sqlite"
+        connection.execute(sqlalchemy.text("UPDATE orders SET total = 0" if sqlite else "LOCK TABLE orders"))
+        execution = await call(tool)
+        assert execution.outcome == "error", execution
+        connection.rollback()
+    holder.dispose()
+    assert count() == 3
+
+
+async def test_binary_data_is_told_of(declare, call, database):
+    kind = "BLOB" if database.startswith("sqlite") else "BYTEA"
+    literal = "x'ff00'" if kind == "BLOB" else "decode('ff00', 'hex')"
+    statement = f"SELECT CAST('text' AS {kind}) AS t, {literal} AS b"
+    tool = declare(kind="sql", database=database, statement=statement)
+    assert (await call(tool)).result == {"rows": [{"t": "text", "b": "(2 bytes)"}]}
+
+
 async def test_a_write_whose_connection_was_lost_is_in_doubt(declare, call, postgres):
     dies = {"kind": "sql", "database": postgres, "statement": "SELECT pg_terminate_backend(pg_backend_pid())"}
     assert (await call(declare(**dies, read_only=False))).outcome == "unknown"
@@ -157,6 +181,7 @@ async def test_a_missing_database_is_not_created(declare, call, tmp_path):
         ({"statement": "SELECT %(id)s", "arguments": ID}, "write :id"),
         ({"statement": "SELECT 1", "database": "mysql://x/y"}, "sqlite:////PATH or postgresql://"),
         ({"statement": "SELECT 1", "database": "sqlite://"}, "names no file"),
+        ({"statement": "SELECT 1", "database": "postgresql://x:port/y"}, "sqlite:////PATH or postgresql://"),
         ({"statement": "SELECT 1", "password": "{credential:none}"}, "credential 'none' cannot be read"),
     ],
 )
