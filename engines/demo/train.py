@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -136,7 +137,7 @@ def train(model: Glm, corpus: Corpus, plan: Plan, rows: int) -> None:
             rate.step()
             optimizer.zero_grad()
         sums, seen = sums + totals, seen + float(totals[3])
-        if (step + 1) % WINDOW == 0:
+        if (step + 1) % WINDOW == 0 and not (dist.is_initialized() and dist.get_rank()):
             loss, right = float(sums[0] / sums[1]), float(sums[2] / sums[1])
             print(
                 f"step {step + 1}/{plan.end}  loss {loss:.4f}  right {right:.4f}  "
@@ -157,7 +158,12 @@ def main() -> None:
         dist.init_process_group("gloo")
         torch.set_num_threads(1)
     torch.manual_seed(options.seed)
-    tokenizer = tokens.train(tokenizer_texts(), Config.vocab_size)
+    definition = [tokens.train(tokenizer_texts(), Config.vocab_size).to_str()]
+    if processes > 1:
+        dist.broadcast_object_list(
+            definition
+        )  # ties between merges need not fall the same way in each process
+    tokenizer = Tokenizer.from_str(definition[0])
     model = Glm(Config(), torch.bfloat16)
     initialize(model)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
