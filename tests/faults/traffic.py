@@ -18,10 +18,18 @@ TOOLS = ("look", "book", "pack", "act_and_fail")
 
 
 def chat(rng: random.Random, longest: int = 48) -> Value:
-    """Up to `longest` tokens of babble."""
+    """Up to `longest` tokens of babble. Without the format it would hardly ever begin as an answer does, and
+    nothing of it would be streamed.
+    """
     babble = {"temperature": 1.0, "seed": rng.randrange(2**32)}
-    size = rng.randint(2, longest)
-    return {"query": "go", "tools": [], "max_tokens": size, "stream": rng.random() < 0.5, "sampling": babble}
+    return {
+        "query": "go",
+        "tools": [],
+        "max_tokens": rng.randint(2, longest),
+        "stream": rng.random() < 0.5,
+        "sampling": babble,
+        "response_format": {"type": "regex", "regex": "[a-z ]{2,}"},
+    }
 
 
 def call(tool: str, stream: bool = False) -> Value:

@@ -20,7 +20,7 @@ async def generating(world: World, rng: random.Random) -> None:
     """At the first streamed piece or soon after."""
     before = world.traffic.deltas
     await world.ask(24, 7, lambda: chat(rng, 400) | {"stream": True})
-    await world.traffic.until(lambda: world.traffic.deltas > before, ANSWER_SECONDS)
+    assert await world.traffic.until(lambda: world.traffic.deltas > before, ANSWER_SECONDS), "no deltas"
     await asyncio.sleep(rng.uniform(0.0, 0.05))
     await world.replace(world.daemons[0])
 
