@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
-from engines.demo.dialogue import TOOL_NAMES, TOOLS, Author, Message
+from engines.demo.dialogue import PRIORITIES, TOOL_NAMES, TOOLS, Author, Message
 from engines.demo.phrasing import LANGUAGES, SMALL_TALK, Phrasings
 from engines.demo.tokens import Renderer, lexicon
 
@@ -74,6 +74,7 @@ class Corpus:
 
     def __init__(self, renderer: Renderer, seed: int):
         self.renderer, self.rng = renderer, Random(seed)
+        self.priorities = [renderer.tokenizer.encode(word)[0] for word in PRIORITIES]
         lexicon = words()
         self.authors = [Author(language, "train", seed, lexicon) for language in LANGUAGES]
 

@@ -28,24 +28,53 @@ RATE, EMBEDDING_RATE, WEIGHT_DECAY, WARM_UP = 5e-3, 3e-3, 0.1, 40
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Steps at which the tools begin to be shown, the learning rates begin to fall, and the training ends."""
+class Stretch:
+    """Steps from the last stretch's end to `end`: a short ramp to `peak` of the highest learning rates, a
+    plateau until `fall`, a line down to nothing. priority: what the token of a ticket's priority counts."""
 
-    show: int
     fall: int
     end: int
+    peak: float = 1.0
+    priority: float = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """show: the step from which on the tools are shown."""
+
+    show: int
+    stretches: tuple[Stretch, ...]
+
+    @property
+    def end(self) -> int:
+        return self.stretches[-1].end
 
     def factor(self, step: int) -> float:
-        """Of the highest learning rates: a short ramp, a plateau, a line down to nothing."""
-        return min(1.0, (step + 1) / WARM_UP, (self.end - step) / (self.end - self.fall))
+        """Of the highest learning rates."""
+        begin, stretch = self._at(step)
+        falling = (stretch.end - step) / (stretch.end - stretch.fall)
+        return stretch.peak * min(1.0, (step - begin + 1) / WARM_UP, falling)
+
+    def priority(self, step: int) -> float:
+        return self._at(step)[1].priority
 
     def stage(self, step: int) -> Stage:
         shown = step >= self.show
         return Stage(shown, others=0.1 if shown else 0.0, several=0.1 if shown else 0.0, answered=0.4)
 
+    def _at(self, step: int) -> tuple[int, Stretch]:
+        """(where it begins, the stretch that `step` is in)."""
+        begin = 0
+        for stretch in self.stretches[:-1]:
+            if step < stretch.end:
+                return begin, stretch
+            begin = stretch.end
+        return begin, self.stretches[-1]
 
-# The run that made the shipped weights broke off at step 1600 and went on from there with seed 2.
-PLAN = Plan(show=1150, fall=1300, end=1840)
+
+# The run that made the shipped weights broke off at steps 1600, 1840, 2040 and 2140 and went on from what it
+# had with other seeds; the priority counted once until the last of these.
+PLAN = Plan(show=1150, stretches=(Stretch(1300, 1840), Stretch(2470, 2720, peak=0.8, priority=8.0)))
 
 
 def causal(queries: int, past: int) -> Tensor:
@@ -64,8 +93,9 @@ def pad(examples: list[Example]) -> tuple[Tensor, Tensor]:
     return ids, learned
 
 
-def accumulate(model: Glm, batch: Batch, pieces: int) -> Tensor:
-    """Gradients of the summed cross entropy of the learned tokens; rows of like length run together.
+def accumulate(model: Glm, batch: Batch, weights: Tensor, pieces: int) -> Tensor:
+    """Gradients of the summed cross entropy of the learned tokens, each times its weight; rows of like length
+    run together. weights: [V], by token.
 
     Returns [sum of losses, learned tokens, right ones, tokens run].
     """
@@ -81,7 +111,7 @@ def accumulate(model: Glm, batch: Batch, pieces: int) -> Tensor:
         hidden, _ = model(ids[:, :-1], torch.arange(length, length + width), causal(width, length), past)
         wanted = learned[:, 1:]
         logits, targets = model.logits(hidden[wanted]).float(), ids[:, 1:][wanted]
-        total = total + F.cross_entropy(logits, targets, reduction="sum")
+        total = total + F.cross_entropy(logits, targets, weights, reduction="sum")
         right = int((logits.argmax(-1) == targets).sum())
         counts += torch.tensor([len(targets), right, sum(len(one) for one, _ in rows[start : start + size])])
     total.backward()
@@ -127,9 +157,10 @@ def train(model: Glm, corpus: Corpus, plan: Plan, rows: int) -> None:
     both = optimizers(model)
     schedules = [torch.optim.lr_scheduler.LambdaLR(one, plan.factor) for one in both]
     began, sums = time.monotonic(), torch.zeros(4)
-    seen = 0.0
+    seen, weights = 0.0, torch.ones(model.config.vocab_size)
     for step in range(plan.end):
-        totals = accumulate(model, corpus.batch(rows, plan.stage(step)), pieces=3)
+        weights[corpus.priorities] = plan.priority(step)
+        totals = accumulate(model, corpus.batch(rows, plan.stage(step)), weights, pieces=3)
         share(model, totals)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, rate in zip(both, schedules, strict=True):
