@@ -67,7 +67,9 @@ class EngineSettings(_Section):
     device: str | None = Field(
         default=None, description="Of a TensorRT engine: the GPU's index or UUID, several with commas."
     )
-    threads: int | None = Field(default=None, ge=1, description="CPU threads; left out: one per core.")
+    threads: int | None = Field(
+        default=None, ge=1, description="CPU threads; left out: one per core, or one for a small model."
+    )
 
 
 class AgentSettings(_Section):

@@ -12,6 +12,8 @@ from engines.serve.runtime.contract import Runtime
 from engines.serve.runtime.ort import OrtRuntime
 from engines.serve.runtime.trt.runtime import TrtRuntime
 
+_SMALL = 8_000_000  # parameters; below, handing a product to other threads costs more than they save
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -19,7 +21,7 @@ class Wanted:
 
     memory: the share of the device's memory that this engine may take.
 
-    device: of the GPU, an index or UUID; threads, spinning: of the CPU.
+    device: of the GPU, an index or UUID; threads, spinning: of the CPU, where small models get one thread.
     """
 
     rows: int | None = None
@@ -47,7 +49,7 @@ def open_runtime(folder: Path, manifest: Manifest, wanted: Wanted) -> tuple[Runt
         manifest,
         slots=plan.slots,
         capacity=plan.capacity,
-        threads=wanted.threads,
+        threads=wanted.threads or (1 if manifest.sizes.parameters < _SMALL else None),
         spinning=wanted.spinning,
     )
     return cpu, plan.rows
