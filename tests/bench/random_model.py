@@ -25,7 +25,7 @@ class Shape:
     context: int = 1024
 
 
-BUNDLED = Shape(128, 4, 4, 2, 32, 384, 1536)  # about what ships in engines/demo
+BUNDLED = Shape(256, 4, 4, 2, 32, 384, 2560)  # about what ships in engines/demo
 EDGE = Shape(2048, 28, 16, 4, 128, 6144, 59264)  # GLM-Edge-1.5B
 
 
