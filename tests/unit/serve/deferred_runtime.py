@@ -77,12 +77,22 @@ class DeferredRuntime:
 
 
 class _Draws:
+    """Unread until somebody waits for them or nobody can any more."""
+
     def __init__(self, owner, run, found):
         self._owner, self._run, self._found = owner, run, found
+        self._unread = True
 
     def wait(self):
         owner = self._owner
         if not self._found:
             owner._run(owner.queue.index(self._run) + 1)
-        owner.unread -= 1
+        self._end()
         return self._found[0].copy()
+
+    def __del__(self):
+        self._end()
+
+    def _end(self):
+        self._owner.unread -= self._unread
+        self._unread = False
