@@ -1,7 +1,7 @@
 """`autoglm cancel`: call a request off."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,17 +17,11 @@ def cancel(
     config: Config = None,
 ) -> None:
     """Tell every daemon that a request is not wanted any more; it is answered `cancelled`."""
+    from daemon.cli.producing import send_control
     from daemon.settings import load
     from schemas.control import Cancel
 
     message = Cancel(correlation_id=id) if correlation else Cancel(id=id)
     settings = load(config).kafka
-    asyncio.run(_send(settings, message.model_dump_json(exclude_none=True).encode(), key))
+    asyncio.run(send_control(settings, message, key.encode() if key else None))
     typer.echo(f"asked on {settings.control_topic}; the request's reply tells whether it came in time")
-
-
-async def _send(settings: Any, value: bytes, key: str | None) -> None:
-    from daemon.cli.producing import producing
-
-    async with producing(settings) as producer:
-        await producer.send_and_wait(settings.control_topic, value, key=key.encode() if key else None)

@@ -65,16 +65,9 @@ def reload(instance: Instance = None, config: Config = None) -> None:
 
 
 def _tell(order: "EngineOrder", config: Path | None) -> None:
+    from daemon.cli.producing import send_control
     from daemon.settings import load as load_settings
 
     settings = load_settings(config).kafka
-
-    async def send() -> None:
-        from daemon.cli.producing import producing
-
-        async with producing(settings) as producer:
-            value = order.model_dump_json(exclude_none=True).encode()
-            await producer.send_and_wait(settings.control_topic, value)
-
-    asyncio.run(send())
+    asyncio.run(send_control(settings, order))
     typer.echo(f"asked on {settings.control_topic}; the daemons' logs tell how it went")

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from pydantic import BaseModel
 
 from daemon.kafka.settings import KafkaSettings
 from schemas.errors import AutoGLMError
@@ -34,3 +35,10 @@ async def producing(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
         yield producer
     finally:
         await producer.stop()
+
+
+async def send_control(settings: KafkaSettings, message: BaseModel, key: bytes | None = None) -> None:
+    """Put `message`, one of schemas.control, on the control topic. Raises NoBroker."""
+    async with producing(settings) as producer:
+        value = message.model_dump_json(exclude_none=True).encode()
+        await producer.send_and_wait(settings.control_topic, value, key=key)

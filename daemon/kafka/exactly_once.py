@@ -69,9 +69,8 @@ class TransactionalLane:
         try:
             await self._producer.begin_transaction()
             sending = [send_all(self._producer, records)]
-            if (
-                mark != self._committed
-            ):  # notes of tools come without: two round trips less before a tool runs
+            # Notes of tools come without: two round trips less before a tool runs.
+            if mark != self._committed:
                 sending.append(self._producer.send_offsets_to_transaction(offsets, self._group_id))
             await asyncio.gather(*sending)
             await self._producer.commit_transaction()
