@@ -1,6 +1,5 @@
 """`autoglm run`: the daemon."""
 
-import asyncio
 import logging
 import os
 import sys
@@ -20,6 +19,7 @@ def run(
     ] = False,
 ) -> None:
     """Consume requests and publish replies until SIGTERM or SIGINT; a second one forces."""
+    from daemon import loop
     from daemon.app import App
     from daemon.ops import logs
     from daemon.settings import load, state_folder
@@ -28,16 +28,16 @@ def run(
     logs.configure(settings.log.level, settings.log.format)
     app = App(settings, lambda: load(config))
     if not with_broker:
-        _exit(asyncio.run(app.run()))
+        _exit(loop.run(app.run()))
 
     from daemon.kafka.embedded import EmbeddedBroker
 
     if "AUTOGLM_KAFKA__BOOTSTRAP_SERVERS" in os.environ:
         # Whoever names a cluster wants that one, not one of ours at the same address.
-        _exit(asyncio.run(app.run()))
+        _exit(loop.run(app.run()))
     port = int(settings.kafka.bootstrap_servers.split(",")[0].rpartition(":")[2])
     with EmbeddedBroker(state_folder() / "kafka", port=port):
-        code = asyncio.run(app.run())
+        code = loop.run(app.run())
     _exit(code)
 
 

@@ -18,6 +18,7 @@ from engines.serve.runtime.contract import Runtime
 from engines.serve.scheduler import Piece, Scheduler, adjacent, steps_saved
 from engines.serve.slots import Copy, SlotTable
 from engines.serve.stats import Counters
+from engines.serve.turn import TURN
 
 
 class Stepper:
@@ -76,6 +77,10 @@ class Stepper:
 
     def step(self) -> None:
         """Advance every running row. Raises what the runtime raises."""
+        with TURN:
+            self._step()
+
+    def _step(self) -> None:
         began = time.perf_counter()
         scheduler, now = self.scheduler, time.monotonic()
         for row in scheduler.overdue(now):
@@ -108,9 +113,9 @@ class Stepper:
             tokens = [np.asarray(piece.row.known[piece.start : piece.stop], np.int64) for piece in run]
             first, count = run[0].row.slot or 0, sum(map(len, tokens))
             self._meter.begin(tokens=count)
-            self.runtime.prefill(
-                range(first, first + len(run)), tokens, np.array([piece.start for piece in run], np.int64)
-            )
+            starts = np.array([piece.start for piece in run], np.int64)
+            with TURN.elsewhere():
+                self.runtime.prefill(range(first, first + len(run)), tokens, starts)
             if self._waits:
                 self._meter.end(self._meter.take())
             self.counters.prefills += 1
@@ -128,7 +133,8 @@ class Stepper:
         at, ahead = positions.tolist(), bool(self._unread)
         tokens = np.array(_fed(rows, at) if ahead else _known(rows, at), np.int64)
         self._meter.begin(rows=count)
-        self.runtime.decode(tokens, positions)
+        with TURN.elsewhere():
+            self.runtime.decode(tokens, positions)
         self.counters.decode_steps += 1
         self.counters.decode_rows += count
         if ahead:
@@ -198,7 +204,9 @@ class Stepper:
         """Wait for what was drawn and hand it out."""
         unread, self._unread = self._unread, []
         for pick in unread:
-            tokens: list[int] = pick.draws.wait()["token"].tolist()
+            with TURN.elsewhere():
+                drawn = pick.draws.wait()
+            tokens: list[int] = drawn["token"].tolist()
             self._meter.end(pick.work)
             if not self._waits:
                 for row in pick.rows:

@@ -25,6 +25,7 @@ from pathlib import Path
 import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from daemon import loop
 from daemon.agent.agent import Agent
 from daemon.bundled import bundled_engine
 from daemon.demo.database import Database
@@ -249,7 +250,7 @@ def main() -> None:
     if chosen.drive:
         asyncio.run(drive(chosen.drive))
     else:
-        asyncio.run(bench(chosen.requests, chosen.rounds, chosen.in_flight, chosen.delivery, chosen.threads))
+        loop.run(bench(chosen.requests, chosen.rounds, chosen.in_flight, chosen.delivery, chosen.threads))
 
 
 if __name__ == "__main__":
