@@ -1,8 +1,13 @@
 """What steps cost on this machine, measured while it runs, and the two choices that follow from it."""
 
+_RISING = 1 / 8
+
 
 class StepCosts:
     """Running estimates of decode and prefill times, in seconds.
+
+    Other threads that hold the interpreter's lock and other processes on the core only ever add to what is
+    measured, so estimates fall quickly and rise slowly: they tend to what the work itself takes.
 
     stall: how long one prefill may keep decoding rows waiting. chunk: most tokens prefilled in one step.
     """
@@ -68,4 +73,4 @@ class StepCosts:
         return self._per_call + tokens * self._per_token < tokens * step / rows
 
     def _mix(self, old: float, new: float) -> float:
-        return old + self._smoothing * (new - old)
+        return old + self._smoothing * (1.0 if new < old else _RISING) * (new - old)
