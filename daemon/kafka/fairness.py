@@ -14,52 +14,77 @@ class FairQueue:
     def __init__(self, weights: Mapping[str, float]) -> None:
         """`weights`: turns relative to a tenant that is not named, which has 1."""
         self._weights = weights
-        self._classes: dict[int, dict[str, deque[Waiting]]] = {}
-        self._passes: dict[int, dict[str, float]] = {}
-        self._now: dict[int, float] = {}  # the pass of the last turn, by priority
+        self._classes: dict[int, _Class] = {}
 
     def __bool__(self) -> bool:
         return bool(self._classes)
 
     def add(self, waiting: Waiting) -> None:
-        priority, tenant = waiting.priority, waiting.tenant
-        tenants = self._classes.setdefault(priority, {})
-        if tenant not in tenants:
-            tenants[tenant] = deque()
-            passes = self._passes.setdefault(priority, {})
-            # Who was away has saved nothing up: it comes in at the present pass.
-            passes[tenant] = max(passes.get(tenant, 0.0), self._now.setdefault(priority, 0.0))
-        tenants[tenant].append(waiting)
+        self._classes.setdefault(waiting.priority, _Class()).add(waiting, self._weight(waiting.tenant))
 
     def pop(self) -> Waiting:
         """Raises IndexError when nobody waits."""
         if not self._classes:
             raise IndexError("nobody waits")
         priority = max(self._classes)
-        passes = self._passes[priority]
-        tenant = min(self._classes[priority], key=passes.__getitem__)
-        self._now[priority] = passes[tenant]
-        passes[tenant] += 1.0 / self._weights.get(tenant, 1.0)
-        waiting = self._classes[priority][tenant].popleft()
-        self._tidy(priority, tenant)
+        of_class = self._classes[priority]
+        tenant = of_class.next()
+        waiting = of_class.tenants[tenant][0]
+        of_class.turn(tenant, self._weight(tenant))
+        self._take(waiting)
         return waiting
 
     def remove(self, waiting: Waiting) -> None:
         """Raises KeyError or ValueError when it is not here."""
-        self._classes[waiting.priority][waiting.tenant].remove(waiting)
-        self._tidy(waiting.priority, waiting.tenant)
+        self._take(waiting)
 
-    def _tidy(self, priority: int, tenant: str) -> None:
-        tenants = self._classes[priority]
-        if not tenants[tenant]:
-            del tenants[tenant]
-        if not tenants:
-            del self._classes[priority]
+    def _take(self, waiting: Waiting) -> None:
+        of_class = self._classes[waiting.priority]
+        of_class.take(waiting, self._weight(waiting.tenant))
+        if not of_class.tenants:
             # Nobody is owed anything any more; tenants and priorities are named by callers, without bound.
-            del self._passes[priority]
-            del self._now[priority]
-        elif len(self._passes[priority]) > 2 * len(tenants) + 16:
-            now, passes = self._now[priority], self._passes[priority]
-            self._passes[priority] = {
-                name: value for name, value in passes.items() if name in tenants or value > now
-            }
+            del self._classes[waiting.priority]
+
+    def _weight(self, tenant: str) -> float:
+        return self._weights.get(tenant, 1.0)
+
+
+class _Class:
+    """The tenants of one priority that wait.
+
+    `now`, where those who come begin, moves on with each turn by what it would bring a tenant if all took
+    turns: so who sends a lot is passed by newcomers for a round, not for as long as there are any.
+    """
+
+    def __init__(self) -> None:
+        self.tenants: dict[str, deque[Waiting]] = {}
+        self._passes: dict[str, float] = {}  # of those who wait, and of those whose last turn is still ahead
+        self._now = 0.0
+        self._shares = 0.0  # the weights of those who wait
+        self._tidy_at = 16
+
+    def add(self, waiting: Waiting, weight: float) -> None:
+        tenant = waiting.tenant
+        if tenant not in self.tenants:
+            self.tenants[tenant] = deque()
+            self._shares += weight
+            # Who was away has saved nothing up: it comes in at the present pass.
+            self._passes[tenant] = max(self._passes.get(tenant, 0.0), self._now)
+        self.tenants[tenant].append(waiting)
+
+    def next(self) -> str:
+        return min(self.tenants, key=self._passes.__getitem__)
+
+    def turn(self, tenant: str, weight: float) -> None:
+        self._passes[tenant] += 1.0 / weight
+        self._now += 1.0 / self._shares
+
+    def take(self, waiting: Waiting, weight: float) -> None:
+        tenant = waiting.tenant
+        self.tenants[tenant].remove(waiting)
+        if not self.tenants[tenant]:
+            del self.tenants[tenant]
+            self._shares -= weight
+        if len(self._passes) > self._tidy_at:
+            kept = {t: at for t, at in self._passes.items() if t in self.tenants or at > self._now}
+            self._passes, self._tidy_at = kept, 2 * len(kept) + 16

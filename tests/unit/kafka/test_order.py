@@ -87,6 +87,20 @@ def test_tenants_take_turns_by_weight_however_much_one_sends():
     assert [order.next().tenant for _ in range(4)].count("late") == 2
 
 
+def test_who_sends_a_lot_has_its_turns_however_many_new_tenants_come():
+    order = KeyOrder()
+    for offset in range(50):
+        order.add(waiting(offset, tenant=b"steady"))
+    for number in range(3):
+        order.add(waiting(100 + number, tenant=b"new%d" % number))
+    served = []
+    for number in range(3, 103):
+        served.append(order.next().tenant)
+        if served[-1] != "steady":
+            order.add(waiting(100 + number, tenant=b"new%d" % number))
+    assert 20 <= served.count("steady") <= 30  # one of four that wait
+
+
 def test_the_tenant_is_the_header_else_the_user_else_the_key():
     def tenant(value: bytes, **headers: bytes) -> str:
         return Waiting.of(Incoming("t", 0, 0, b"k", value, tuple(headers.items()), 0)).tenant
