@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-import secrets
+import random
 import threading
 import time
 from collections import deque
@@ -214,7 +214,7 @@ class Engine:
             prompt=prompt,
             limit=min(prompt.max_tokens, room),
             stops=frozenset() if prompt.ignore_eos else stops,
-            seed=secrets.randbits(64) if seed is None else seed,
+            seed=random.getrandbits(64) if seed is None else seed,
             submitted=time.monotonic(),
             generation=Generation(self._cancel, running_loop()),
             grammar=self._compiler.ready(prompt.grammar) if self._compiler and prompt.grammar else None,
