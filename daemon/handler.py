@@ -9,8 +9,8 @@ from daemon.agent.agent import Agent
 from daemon.agent.job import Job
 from daemon.errors import InvalidJson, InvalidRequest, PayloadTooLarge, RetriesExhausted
 from daemon.kafka.backoff import backoff_seconds
-from daemon.kafka.deadletter import dead_letter
 from daemon.kafka.envelope import Envelope
+from daemon.kafka.publishing.deadletter import dead_letter
 from daemon.kafka.record import Emit, Incoming, Outgoing, Postponed
 from daemon.kafka.replies import refusal, reply_record, request_id
 from daemon.kafka.settings import KafkaSettings

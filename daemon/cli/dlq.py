@@ -12,7 +12,7 @@ from daemon.cli.options import Config
 from schemas.errors import AutoGLMError
 
 if TYPE_CHECKING:
-    from daemon.kafka.letters import Letter
+    from daemon.kafka.publishing.letters import Letter
     from daemon.kafka.settings import KafkaSettings
 
 app = typer.Typer(help="Dead letters: requests that could not be answered well.", no_args_is_help=True)
@@ -81,7 +81,7 @@ async def _replay(settings: "KafkaSettings", letters: "Sequence[Letter]") -> int
     from aiokafka.errors import KafkaError
 
     from daemon.cli.producing import producing
-    from daemon.kafka.producer import send
+    from daemon.kafka.brokers.producer import send
 
     sent = 0
     async with producing(settings) as producer:
@@ -108,7 +108,7 @@ def _read(settings: "KafkaSettings") -> "list[Letter]":
     from aiokafka.errors import KafkaError
 
     from daemon.cli.producing import NoBroker
-    from daemon.kafka.letters import letters
+    from daemon.kafka.publishing.letters import letters
 
     async def read() -> "list[Letter]":
         return [letter async for letter in letters(settings)]

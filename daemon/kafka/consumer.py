@@ -7,23 +7,23 @@ from typing import Any, Self
 import structlog
 from aiokafka import AIOKafkaConsumer
 
-from daemon.kafka.answers import Answers
-from daemon.kafka.assignment import Assignment
-from daemon.kafka.at_least_once import AtLeastOncePublisher
-from daemon.kafka.cancellations import Cancellation, Cancellations
-from daemon.kafka.control import Control
-from daemon.kafka.exactly_once import TransactionalPublisher
-from daemon.kafka.history import History
-from daemon.kafka.journal import JournalTopic
-from daemon.kafka.lease import Lease
-from daemon.kafka.producer import close, new_producer, send, send_all
-from daemon.kafka.publisher import Publisher
+from daemon.kafka.brokers.producer import close, new_producer, send, send_all
+from daemon.kafka.brokers.topics import Topics
+from daemon.kafka.intake.cancellations import Cancellation, Cancellations
+from daemon.kafka.intake.control import Control
+from daemon.kafka.intake.slots import Slots
+from daemon.kafka.intake.waiting import REQUEST_BYTES
+from daemon.kafka.lanes.assignment import Assignment
+from daemon.kafka.lanes.lease import Lease
+from daemon.kafka.lanes.room import Room
+from daemon.kafka.progress.history import History
+from daemon.kafka.progress.journal import JournalTopic
+from daemon.kafka.publishing.answers import Answers
+from daemon.kafka.publishing.at_least_once import AtLeastOncePublisher
+from daemon.kafka.publishing.exactly_once import TransactionalPublisher
+from daemon.kafka.publishing.publisher import Publisher
 from daemon.kafka.record import Handler, Outgoing
-from daemon.kafka.room import Room
 from daemon.kafka.settings import KafkaSettings
-from daemon.kafka.slots import Slots
-from daemon.kafka.topics import Topics
-from daemon.kafka.waiting import REQUEST_BYTES
 from schemas.control import EngineOrder
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.kafka.slots import Slots
+from daemon.kafka.intake.slots import Slots
 from tests.faults.checker import Violation, check
 from tests.faults.cluster import Cluster
 from tests.faults.history import History

@@ -10,9 +10,9 @@ from aiokafka.protocol.group import HeartbeatRequest
 
 from daemon.errors import InvalidJson
 from daemon.kafka.consumer import Consumer
-from daemon.kafka.deadletter import dead_letter
 from daemon.kafka.envelope import Envelope
 from daemon.kafka.errors import HandlerFailed, TopicMissing
+from daemon.kafka.publishing.deadletter import dead_letter
 from daemon.kafka.record import Outgoing
 from daemon.kafka.replies import error_reply, reply_record
 from tests.kafka.traffic import committed, create_topic, echo, opened, put, read, running, settings

@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaConsumer
 from typer.testing import CliRunner
 
 from daemon.errors import InvalidJson
-from daemon.kafka.deadletter import dead_letter
+from daemon.kafka.brokers.reader import stop_reader
 from daemon.kafka.envelope import Envelope
-from daemon.kafka.reader import stop_reader
+from daemon.kafka.publishing.deadletter import dead_letter
 from daemon.kafka.record import Postponed
 from daemon.kafka.replies import error_reply, reply_record
 from tests.kafka.traffic import create_topic, put, read, running, settings

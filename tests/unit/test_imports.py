@@ -43,6 +43,25 @@ def test_factory_and_machine_do_not_know_each_other(room, never):
         assert not [name for name in imported(path) if name.startswith(never)], path.relative_to(ROOT)
 
 
+# Each may import those before it.
+KAFKA = ("brokers", "progress", "publishing", "intake", "lanes", "consumer")
+
+
+@pytest.mark.parametrize("room", KAFKA)
+def test_the_rooms_of_kafka_build_on_one_another(room):
+    folder = ROOT / "daemon/kafka"
+    for path in (folder / room).rglob("*.py") if (folder / room).is_dir() else [folder / f"{room}.py"]:
+        rooms = {name.split(".")[2] for name in imported(path) if name.startswith("daemon.kafka.")}
+        later = rooms & set(KAFKA[KAFKA.index(room) + 1 :])
+        assert not later, f"{path.relative_to(ROOT)} imports {later}"
+
+
+def test_what_all_rooms_of_kafka_know_knows_none_of_them():
+    for path in (ROOT / "daemon/kafka").glob("*.py"):
+        rooms = {name.split(".")[2] for name in imported(path) if name.startswith("daemon.kafka.")}
+        assert path.stem == "consumer" or not rooms & set(KAFKA), path.relative_to(ROOT)
+
+
 def test_the_engine_knows_no_kafka():
     for path in (ROOT / "engines").rglob("*.py"):
         assert not [name for name in imported(path) if name.startswith("aiokafka")], path.relative_to(ROOT)

@@ -8,7 +8,7 @@ import random
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from daemon.kafka.offset_map import MAX_SPAN, Counts, encode
+from daemon.kafka.progress.offset_map import MAX_SPAN, Counts, encode
 from tests.faults.scenarios.scenario import Scenario
 from tests.faults.traffic import Value, any_request, call, chat, conversations
 from tests.faults.world import ANSWER_SECONDS, Setting, World

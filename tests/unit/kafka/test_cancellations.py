@@ -2,9 +2,9 @@
 
 import json
 
-from daemon.kafka.cancellations import Cancellation, Cancellations
+from daemon.kafka.intake.cancellations import Cancellation, Cancellations
+from daemon.kafka.intake.waiting import Waiting
 from daemon.kafka.record import Incoming
-from daemon.kafka.waiting import Waiting
 
 
 def waiting(offset: int = 0, key: bytes = b"k", id_: str | None = "a", correlation: bytes = b"c") -> Waiting:

@@ -1,7 +1,7 @@
 """Dead letters keep the record and say why; they fit the topic whatever came."""
 
 from daemon.errors import InvalidJson
-from daemon.kafka.deadletter import dead_letter, size_bytes
+from daemon.kafka.publishing.deadletter import dead_letter, size_bytes
 from daemon.kafka.record import Incoming
 
 

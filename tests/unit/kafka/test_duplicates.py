@@ -2,9 +2,9 @@
 
 import time
 
-from daemon.kafka.duplicates import FINGERPRINT, First, Window, fingerprint_of, fingerprinted
+from daemon.kafka.intake.waiting import Waiting
+from daemon.kafka.progress.duplicates import FINGERPRINT, First, Window, fingerprint_of, fingerprinted
 from daemon.kafka.record import Incoming, Outgoing
-from daemon.kafka.waiting import Waiting
 
 
 def first(fingerprint: bytes, age: float = 0.0) -> First:

@@ -5,8 +5,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
 from daemon.kafka.errors import LaneFenced
-from daemon.kafka.exactly_once import TransactionalLane
-from daemon.kafka.offsets import Mark
+from daemon.kafka.progress.offsets import Mark
+from daemon.kafka.publishing.exactly_once import TransactionalLane
 from daemon.kafka.record import Outgoing
 
 

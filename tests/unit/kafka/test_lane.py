@@ -6,17 +6,17 @@ from types import SimpleNamespace
 
 from aiokafka import TopicPartition
 
-from daemon.kafka.cancellations import Cancellation, Cancellations
-from daemon.kafka.duplicates import Window
-from daemon.kafka.journal import LaneJournal
-from daemon.kafka.lane import Lane
-from daemon.kafka.offset_map import Counts, decode
-from daemon.kafka.offsets import Mark, Progress
+from daemon.kafka.intake.cancellations import Cancellation, Cancellations
+from daemon.kafka.intake.slots import Slots
+from daemon.kafka.lanes.lane import Lane
+from daemon.kafka.lanes.room import Room
+from daemon.kafka.progress.duplicates import Window
+from daemon.kafka.progress.journal import LaneJournal
+from daemon.kafka.progress.offset_map import Counts, decode
+from daemon.kafka.progress.offsets import Mark, Progress
+from daemon.kafka.progress.suspects import Suspects
 from daemon.kafka.record import Incoming, Outgoing, Postponed
-from daemon.kafka.room import Room
 from daemon.kafka.settings import KafkaSettings
-from daemon.kafka.slots import Slots
-from daemon.kafka.suspects import Suspects
 
 
 class Answers:

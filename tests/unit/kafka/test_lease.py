@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from daemon.kafka import lease as module
-from daemon.kafka.lease import Lease
+from daemon.kafka.lanes import lease as module
+from daemon.kafka.lanes.lease import Lease
 
 
 @pytest.fixture

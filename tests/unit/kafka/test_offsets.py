@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.kafka.offset_map import MAX_BYTES, MAX_SPAN, Counts, decode, encode
-from daemon.kafka.offsets import Mark, Progress
+from daemon.kafka.progress.offset_map import MAX_BYTES, MAX_SPAN, Counts, decode, encode
+from daemon.kafka.progress.offsets import Mark, Progress
 
 # Distances between delivered offsets: markers of transactions and compaction leave gaps.
 GAPS = st.lists(st.integers(1, 5), min_size=1, max_size=60)

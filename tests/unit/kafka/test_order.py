@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.kafka.order import KeyOrder
+from daemon.kafka.intake.order import KeyOrder
+from daemon.kafka.intake.waiting import Waiting
 from daemon.kafka.record import Incoming
-from daemon.kafka.waiting import Waiting
 
 
 def waiting(offset: int, key: bytes | None = None, unordered: bool = False, **headers: bytes) -> Waiting:

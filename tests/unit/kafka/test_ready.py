@@ -2,8 +2,8 @@
 
 import asyncio
 
-from daemon.kafka.ready import Ready
-from daemon.kafka.room import Answered
+from daemon.kafka.lanes.ready import Ready
+from daemon.kafka.lanes.room import Answered
 from daemon.kafka.settings import KafkaSettings
 
 

@@ -4,12 +4,12 @@ import zlib
 from dataclasses import replace
 
 from daemon.errors import ReplyTooLarge, UnknownReplyTopic
-from daemon.kafka.deadletter import dead_letter, size_bytes
+from daemon.kafka.brokers.topics import Topics
 from daemon.kafka.envelope import Envelope
+from daemon.kafka.publishing.deadletter import dead_letter, size_bytes
 from daemon.kafka.record import Incoming, Outgoing
 from daemon.kafka.replies import error_reply
 from daemon.kafka.settings import KafkaSettings
-from daemon.kafka.topics import Topics
 from schemas.errors import AutoGLMError
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from daemon.kafka.deadletter import PREFIX
-from daemon.kafka.reader import stop_reader
+from daemon.kafka.brokers.reader import stop_reader
+from daemon.kafka.publishing.deadletter import PREFIX
 from daemon.kafka.record import Headers, Outgoing
 from daemon.kafka.settings import KafkaSettings
 

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 
-from daemon.kafka.offset_map import MAX_SPAN, NO_COUNTS, Counts, Run, decode, encode
+from daemon.kafka.progress.offset_map import MAX_SPAN, NO_COUNTS, Counts, Run, decode, encode
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import ConsumerStoppedError
 from pydantic import TypeAdapter, ValidationError
 
-from daemon.kafka.cancellations import Cancellation
-from daemon.kafka.reader import stop_reader
+from daemon.kafka.brokers.reader import stop_reader
+from daemon.kafka.intake.cancellations import Cancellation
 from daemon.kafka.settings import KafkaSettings
 from schemas.control import Cancel, EngineOrder
 from schemas.control import Control as Record

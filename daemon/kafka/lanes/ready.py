@@ -9,8 +9,8 @@ import asyncio
 import time
 from collections import deque
 
-from daemon.kafka.alarm import Alarm
-from daemon.kafka.room import Answered
+from daemon.kafka.lanes.alarm import Alarm
+from daemon.kafka.lanes.room import Answered
 from daemon.kafka.settings import KafkaSettings
 
 

@@ -11,18 +11,18 @@ from typing import Any
 import structlog
 from aiokafka import ConsumerRecord
 
-from daemon.kafka.alarm import Alarm
-from daemon.kafka.cancellations import Cancellation
-from daemon.kafka.duplicates import Window
-from daemon.kafka.journal import LaneJournal, RequestNotes
-from daemon.kafka.offsets import Mark, Progress
-from daemon.kafka.order import KeyOrder
-from daemon.kafka.publisher import LanePublisher
-from daemon.kafka.ready import Ready
+from daemon.kafka.intake.cancellations import Cancellation
+from daemon.kafka.intake.order import KeyOrder
+from daemon.kafka.intake.waiting import Waiting
+from daemon.kafka.lanes.alarm import Alarm
+from daemon.kafka.lanes.ready import Ready
+from daemon.kafka.lanes.room import Room
+from daemon.kafka.progress.duplicates import Window
+from daemon.kafka.progress.journal import LaneJournal, RequestNotes
+from daemon.kafka.progress.offsets import Mark, Progress
+from daemon.kafka.progress.suspects import Condemned, Suspects
+from daemon.kafka.publishing.publisher import LanePublisher
 from daemon.kafka.record import Incoming, Outgoing, Postponed
-from daemon.kafka.room import Room
-from daemon.kafka.suspects import Condemned, Suspects
-from daemon.kafka.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 

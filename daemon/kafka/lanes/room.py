@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 import structlog
 
-from daemon.kafka.answers import Answers
-from daemon.kafka.cancellations import Cancellations
-from daemon.kafka.deltas import Deltas, Send
-from daemon.kafka.duplicates import First, fingerprinted
 from daemon.kafka.errors import HandlerFailed
+from daemon.kafka.intake.cancellations import Cancellations
+from daemon.kafka.intake.slots import Slots
+from daemon.kafka.intake.waiting import Waiting
+from daemon.kafka.progress.duplicates import First, fingerprinted
+from daemon.kafka.publishing.answers import Answers
+from daemon.kafka.publishing.deltas import Deltas, Send
 from daemon.kafka.record import Handler, Incoming, Outgoing, Postponed
 from daemon.kafka.settings import KafkaSettings
-from daemon.kafka.slots import Slots
-from daemon.kafka.waiting import Waiting
 from schemas.errors import AutoGLMError
 
 log = structlog.get_logger(__name__)

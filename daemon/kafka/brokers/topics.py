@@ -10,8 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidPartitionsError, KafkaError, TopicAlreadyExistsError, for_code
 
+from daemon.kafka.brokers.producer import may_pass
 from daemon.kafka.errors import JournalUnfit, TopicMissing
-from daemon.kafka.producer import may_pass
 from daemon.kafka.settings import KafkaSettings
 
 # A name that was not there is asked for again after this long: topics are created while we run.

@@ -7,10 +7,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from daemon.kafka.duplicates import FINGERPRINT, First, Window
-from daemon.kafka.reader import stop_reader
+from daemon.kafka.brokers.reader import stop_reader
+from daemon.kafka.brokers.topics import Topics
+from daemon.kafka.progress.duplicates import FINGERPRINT, First, Window
 from daemon.kafka.settings import KafkaSettings
-from daemon.kafka.topics import Topics
 
 _FETCH_WAIT_MILLISECONDS = 20
 # So many records of a partition of the reply topic are read for each reply that is remembered. A busy topic

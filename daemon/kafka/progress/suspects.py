@@ -6,8 +6,8 @@ into the commit metadata before. A record that was alone twice when the process 
 end, even one that hands work back, counts as no death.
 """
 
-from daemon.kafka.offset_map import Counts
-from daemon.kafka.offsets import Mark
+from daemon.kafka.progress.offset_map import Counts
+from daemon.kafka.progress.offsets import Mark
 from daemon.kafka.settings import KafkaSettings
 from schemas.errors import AutoGLMError, ErrorCode
 

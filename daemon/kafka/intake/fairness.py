@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Mapping
 
-from daemon.kafka.waiting import Waiting
+from daemon.kafka.intake.waiting import Waiting
 
 
 class FairQueue:

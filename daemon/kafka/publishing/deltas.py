@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiokafka.errors import KafkaError
 
-from daemon.kafka.answers import Answers
+from daemon.kafka.publishing.answers import Answers
 from daemon.kafka.record import Incoming, Outgoing
 
 log = structlog.get_logger(__name__)

@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Iterator, Mapping
 
-from daemon.kafka.fairness import FairQueue
-from daemon.kafka.waiting import Waiting
+from daemon.kafka.intake.fairness import FairQueue
+from daemon.kafka.intake.waiting import Waiting
 
 
 class KeyOrder:

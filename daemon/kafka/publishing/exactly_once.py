@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 
+from daemon.kafka.brokers.producer import close, may_pass, new_producer, send_all
 from daemon.kafka.errors import LaneFenced
-from daemon.kafka.offsets import Mark
-from daemon.kafka.producer import close, may_pass, new_producer, send_all
+from daemon.kafka.progress.offsets import Mark
 from daemon.kafka.record import Outgoing
 from daemon.kafka.settings import KafkaSettings
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from pydantic_core import from_json
 
-from daemon.kafka.duplicates import fingerprint_of
 from daemon.kafka.envelope import Envelope
+from daemon.kafka.progress.duplicates import fingerprint_of
 from daemon.kafka.record import Incoming
 
 REQUEST_BYTES = 2**20

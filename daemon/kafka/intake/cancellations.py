@@ -4,7 +4,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
-from daemon.kafka.waiting import Waiting
+from daemon.kafka.intake.waiting import Waiting
 
 _MOST = 10_000
 Name = tuple[str, str, bytes | None]

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
+from daemon.kafka.brokers.producer import may_pass
 from daemon.kafka.errors import LaneFenced
-from daemon.kafka.history import History
-from daemon.kafka.journal import JournalTopic
-from daemon.kafka.lane import Lane
-from daemon.kafka.lease import Lease
-from daemon.kafka.offsets import Mark, Progress
-from daemon.kafka.producer import may_pass
-from daemon.kafka.publisher import LanePublisher, Publisher
-from daemon.kafka.room import Room
+from daemon.kafka.lanes.lane import Lane
+from daemon.kafka.lanes.lease import Lease
+from daemon.kafka.lanes.room import Room
+from daemon.kafka.progress.history import History
+from daemon.kafka.progress.journal import JournalTopic
+from daemon.kafka.progress.offsets import Mark, Progress
+from daemon.kafka.progress.suspects import Suspects
+from daemon.kafka.publishing.publisher import LanePublisher, Publisher
 from daemon.kafka.settings import KafkaSettings
-from daemon.kafka.suspects import Suspects
 
 _RETRY_SECONDS = 1.0
 _LOOKS = 20

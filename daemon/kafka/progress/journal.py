@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from daemon.kafka.reader import stop_reader
+from daemon.kafka.brokers.reader import stop_reader
+from daemon.kafka.brokers.topics import Topics
 from daemon.kafka.record import Incoming, Outgoing
 from daemon.kafka.settings import KafkaSettings
-from daemon.kafka.topics import Topics
 
 log = structlog.get_logger(__name__)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from daemon.kafka.offsets import Mark
+from daemon.kafka.progress.offsets import Mark
 from daemon.kafka.record import Outgoing
 
 

@@ -7,9 +7,9 @@ import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from daemon.kafka.brokers.producer import send_all
 from daemon.kafka.errors import LaneFenced
-from daemon.kafka.offsets import Mark
-from daemon.kafka.producer import send_all
+from daemon.kafka.progress.offsets import Mark
 from daemon.kafka.record import Outgoing
 
 log = structlog.get_logger(__name__)

@@ -1,0 +1,1 @@
+"""How this process talks to the brokers: clients as we set them up, and topics."""

@@ -1,0 +1,1 @@
+"""Which request may run, and when."""

@@ -1,0 +1,1 @@
+"""One assigned partition: requests on their way in, answers on their way out."""

@@ -1,0 +1,1 @@
+"""What is done and must stay so across crashes: offsets, notes of tool calls, earlier replies."""

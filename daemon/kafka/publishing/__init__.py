@@ -1,0 +1,1 @@
+"""How answers and offsets leave, whatever the delivery promise."""
