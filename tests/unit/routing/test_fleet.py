@@ -56,10 +56,15 @@ def job(number, **request):
     return Job(Request(query=f"Hello {number}", max_tokens=12, **request), str(number), last_try=False)
 
 
-def slowly(load):
+def slowly(load, until):
+    """Loads when `until()` is true; fails when that takes half a minute."""
+
     def load_(*args, **options):
-        time.sleep(0.5)
-        return load(*args, **options)
+        for _ in range(300):
+            if until():
+                return load(*args, **options)
+            time.sleep(0.1)
+        raise TimeoutError
 
     return load_
 
@@ -73,7 +78,7 @@ async def test_a_switch_under_load_loses_nothing_and_gives_the_memory_back(model
     agent = Agent(fleet.router, Registry())
     old = engine_of(fleet, "main")
     served: list[object] = []
-    done = asyncio.Event()
+    done, renewed = asyncio.Event(), asyncio.Event()
 
     async def caller(number):
         replies = []
@@ -81,17 +86,20 @@ async def test_a_switch_under_load_loses_nothing_and_gives_the_memory_back(model
             chosen = engine_of(fleet, "main")
             replies.append(await agent.run(job(number)))
             served.append(chosen)
+            if chosen is not old:
+                renewed.set()
         return replies
 
     callers = [asyncio.create_task(caller(number)) for number in range(8)]
     await asyncio.sleep(0.2)
     wanted, before = wanted_by(settings(models, {"main": ("int8", {})})), len(served)
-    monkeypatch.setattr(Engine, "load", slowly(Engine.load))
+    # Loading holds nobody up: each caller is served again meanwhile.
+    monkeypatch.setattr(Engine, "load", slowly(Engine.load, lambda: len(served) > before + 8))
     await fleet.become(*wanted)
-    assert len(served) > before + 8  # loading holds nobody up
     new = engine_of(fleet, "main")
     generated = new.stats().tokens_generated
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(30):
+        await renewed.wait()
     done.set()
     replies = [reply for part in await asyncio.gather(*callers) for reply in part]
     assert {reply.status for reply in replies} == {"ok"} and {reply.model for reply in replies} == {"main"}
