@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engines.errors import GenerationFailed, GrammarError
 from engines.serve.answers import Answers
@@ -176,11 +177,9 @@ class Stepper:
 
     def _score(self, rows: list[Row]) -> None:
         """Rows that stand at a fork of their options: read it and go on."""
-        slots = [row.slot or 0 for row in rows]
-        logits = self.runtime.logits(range(min(slots), max(slots) + 1))
-        for row, slot in zip(rows, slots, strict=True):
+        for row, slot, logits in _at_slots(rows, self.runtime.logits):
             try:
-                path = row.read_fork(logits[slot - min(slots)])
+                path = row.read_fork(logits)
             except GenerationFailed as error:
                 self._answers.fail(row, error)
                 continue
@@ -190,11 +189,9 @@ class Stepper:
 
     def _embed(self, rows: list[Row]) -> None:
         """Rows whose prompt is computed, and which want no more than its last hidden state."""
-        slots = [row.slot or 0 for row in rows]
-        hidden = self.runtime.hidden(range(min(slots), max(slots) + 1))
-        for row, slot in zip(rows, slots, strict=True):
+        for row, _, hidden in _at_slots(rows, self.runtime.hidden):
             try:
-                row.take(hidden[slot - min(slots)])
+                row.take(hidden)
             except GenerationFailed as error:
                 self._answers.fail(row, error)
                 continue
@@ -228,6 +225,16 @@ class Stepper:
     def _refused(self, pick: Pick, tokens: list[int]) -> list[int]:
         """Rows, by index, whose grammar does not take their token."""
         return [i for i in pick.constrained if not self._answers.accepts(pick.rows[i], tokens[i])]
+
+
+def _at_slots(
+    rows: list[Row], read: Callable[[range], NDArray[np.float32]]
+) -> list[tuple[Row, int, NDArray[np.float32]]]:
+    """(row, slot, what `read` gives for that slot), read at once."""
+    slots = [row.slot or 0 for row in rows]
+    first = min(slots)
+    states = read(range(first, max(slots) + 1))
+    return [(row, slot, states[slot - first]) for row, slot in zip(rows, slots, strict=True)]
 
 
 def _known(rows: list[Row], at: list[int]) -> list[int]:
