@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from daemon.agent import conversation
@@ -114,15 +115,16 @@ class Chat:
         planned = [
             (tools.tool(call.name), Decision(name=call.name, arguments=call.arguments)) for call in calls
         ]
-        acting = record.saga.act(round_, history, planned, job.context())
+        act = partial(record.saga.act, round_, history, planned, job.context())
         started = time.perf_counter()
         executions: list[Execution]
         try:
             if all(tool is not None and tool.read_only for tool, _ in planned):
-                executions = await job.wait_for(acting)
+                with job.cancelled.interrupting():
+                    executions = await act()
             else:
                 # A cancelled job waits for its side effects: only what has ended can be undone.
-                executions = await acting
+                executions = await act()
         finally:
             record.acted((time.perf_counter() - started) * 1000)
         results = [

@@ -1,12 +1,11 @@
 """One request on its way through the agent."""
 
-import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
+from daemon.cancellation import Cancellation
 from daemon.errors import Cancelled, DeadlineExceeded
 from daemon.memory.place import Place
 from daemon.tools.context import ToolContext
@@ -16,7 +15,6 @@ from schemas.errors import AutoGLMError
 from schemas.reply import Delta
 from schemas.request import Request
 
-T = TypeVar("T")
 EmitDelta = Callable[[Delta], Awaitable[None]]
 
 
@@ -45,7 +43,7 @@ class Job:
     tenant: str | None = None
     place: Place | None = None
     conversation: bytes | None = None
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: Cancellation = field(default_factory=Cancellation)
     last_try: bool = True
     _deltas: int = 0
 
@@ -79,21 +77,6 @@ class Job:
             deadline=self.deadline,
             headers=self.headers,
         )
-
-    async def wait_for(self, work: Awaitable[T]) -> T:
-        """`work`, unless the job is cancelled first: then `work` is cancelled and Cancelled raised."""
-        task = asyncio.ensure_future(work)
-        cancelled = asyncio.ensure_future(self.cancelled.wait())
-        try:
-            await asyncio.wait({task, cancelled}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            raise Cancelled
-        finally:
-            cancelled.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
 
     async def stream(self, *, content: str | None = None, tool: str | None = None) -> None:
         """Publish the next delta, if the caller wants deltas."""

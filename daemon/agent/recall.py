@@ -68,7 +68,8 @@ class Recall:
     async def past(self, job: Job, place: Place) -> list[Turn]:
         """What was said before, within the bounds. Raises MemoryUnavailable: the answer could be wrong."""
         try:
-            value = await job.wait_for(self.store.read(place))
+            with job.cancelled.interrupting():
+                value = await self.store.read(place)
         except MemoryUnavailable:
             self.failed("read")
             raise

@@ -89,7 +89,8 @@ class Speaker:
         submitted = time.monotonic()
         generation = self._machine.submit(prompt)
         try:
-            completion = await job.wait_for(self._follow(job, generation))
+            with job.cancelled.interrupting():
+                completion = await self._follow(job, generation)
         except BaseException:
             generation.cancel()
             raise
@@ -132,7 +133,8 @@ class Speaker:
         self, job: Job, record: Record, conversations: Iterable[Sequence[dict[str, Any]]], **wanted: Any
     ) -> list[Completion]:
         submitted = time.monotonic()
-        completions = await job.wait_for(self._prefilled(job, conversations, wanted))
+        with job.cancelled.interrupting():
+            completions = await self._prefilled(job, conversations, wanted)
         seconds = time.monotonic() - submitted
         record.generated(_together(completions, seconds), submitted)
         for completion in completions:

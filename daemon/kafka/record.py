@@ -1,10 +1,10 @@
 """Records as the rest of the daemon sees them: no client library, no broker."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from daemon.cancellation import Cancellation
 from daemon.tools.notes import NoNotes, Notes
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -30,7 +30,7 @@ class Incoming:
     attempt: int = 1
     received: float = field(default_factory=time.monotonic, compare=False)
     tries: int = field(default=1, compare=False)
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event, compare=False, repr=False)
+    cancelled: Cancellation = field(default_factory=Cancellation, compare=False, repr=False)
     notes: Notes = field(default_factory=NoNotes, compare=False, repr=False)
 
     @property
