@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -74,16 +75,21 @@ class _Program:
         declaration = self._declaration
         argv, given = self._rendered(values), self._stdin.render(values) if self._stdin else None
         inherited = {key: os.environ[key] for key in declaration.inherit if key in os.environ}
-        process = await asyncio.create_subprocess_exec(
-            *self._limits,
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL if given is None else asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=declaration.cwd,
-            env=inherited | self._environment,
-            start_new_session=True,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._limits,
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL if given is None else asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=declaration.cwd,
+                env=inherited | self._environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            raise ToolError("the arguments are longer than a program may get; ask for less") from None
         try:
             async with asyncio.timeout(declaration.seconds(context)):
                 status, output, errors = await self._finish(process, given)

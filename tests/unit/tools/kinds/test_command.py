@@ -57,6 +57,11 @@ async def test_values_are_no_options(declare, call, script):
     assert (await call(behind, {"x": "-rf"})).result == "['--', '-rf']\n"
 
 
+async def test_more_than_a_program_may_get(declare, call, script):
+    tool = declare(kind="command", argv=script(ECHO, "{x}"), arguments={"x": TEXT})
+    assert "longer than a program may get" in (await call(tool, {"x": "a" * 3_000_000})).result["error"]
+
+
 async def test_lists_and_what_was_left_out(declare, call, script):
     tool = declare(kind="command", argv=script(ECHO, "{files}", "--depth={depth}"),
                    arguments={"files": {"type": "array", "items": TEXT},
