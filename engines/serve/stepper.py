@@ -233,7 +233,8 @@ def _at_slots(
     """(row, slot, what `read` gives for that slot), read at once."""
     slots = [row.slot or 0 for row in rows]
     first = min(slots)
-    states = read(range(first, max(slots) + 1))
+    with TURN.elsewhere():
+        states = read(range(first, max(slots) + 1))
     return [(row, slot, states[slot - first]) for row, slot in zip(rows, slots, strict=True)]
 
 
