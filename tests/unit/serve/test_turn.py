@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -10,6 +11,12 @@ from daemon.loop import YieldingSelector
 from engines.serve.prompt import Prompt, Sampling
 from engines.serve.turn import TURN, Turn
 from tests.unit.serve.fake_runtime import FakeRuntime
+
+
+def timed(run):
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
 
 
 class Watching(FakeRuntime):
@@ -73,6 +80,14 @@ def test_the_event_loop_waits_for_it():
         assert not returned.wait(0.1)
     assert returned.wait(10)
     thread.join()
+    selector.close()
+
+
+def test_the_event_loop_does_not_wait_all_the_time():
+    selector = YieldingSelector(patience=1.0)
+    with TURN:
+        first, second = (timed(lambda: selector.select(0)) for _ in range(2))
+    assert first >= 1.0 > second  # what comes next has three times as long
     selector.close()
 
 
