@@ -16,7 +16,7 @@ def served(folder: Path, slots: int = 16) -> Complete:
     from engines.serve.grammar import Grammar
     from engines.serve.prompt import Prompt
 
-    engine = Engine.load(folder, slots=slots, capacity=1024)
+    engine = Engine.load(folder, slots=slots, capacity=1024, queue_limit=10**6)
     tokenizer = engine.tokenizer
     if tokenizer is None:
         raise SystemExit(f"{folder} has no tokenizer.json: build it from engines/demo/model.")

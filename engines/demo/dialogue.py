@@ -16,6 +16,9 @@ Message = dict[str, Any]
 TOOLS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "tools.json").read_text("utf-8"))
 TOOL_NAMES = [tool["function"]["name"] for tool in TOOLS]
 PRIORITIES = ("low", "normal", "high")
+# How often the tools are asked for, beside one another: those whose arguments are harder to find more often.
+SHARES = {"create_ticket": 3, "service_status": 2, "search_knowledge": 2}
+_SENTENCES = ("articles", "articles", "articles", "out_of_scope", "queries", "subjects", "prefix", "suffix")
 _WORD = re.compile(r"(?<![{\w])[a-z]+(?![}\w])|[\u4e00-\u9fff]")
 
 
@@ -73,13 +76,8 @@ class Author:
         self.rng = Random(f"{seed} {language} {part}")
         self.values = Values(self.rng, words, spaced_language=language == "en")
         lines = self.phrasings.lines
-        sentences = [
-            self.phrasings.expand(line, self.rng)
-            for stem in ("articles", "articles", "out_of_scope")
-            for line in lines[stem]
-        ]
-        sentences = [line for line in sentences if not SLOT.search(line)]
-        self.results = Results(self.rng, self.values, sentences)
+        sentences = [line for stem in _SENTENCES for line in lines[stem] if not SLOT.search(line)]
+        self.results = Results(self.rng, self.values, lambda: self._sentence(sentences))
 
     def request(self, kind: str, template: str | None = None, priority: str | None = None) -> Request:
         """A request of this kind from a template, or from any of its file; tickets have one a priority."""
@@ -95,6 +93,16 @@ class Author:
         text = fill(body, {s: self._spaced(self._quoted(body, s, value)) for s, value in written.items()})
         text = self._surround(kind, text, ends_open=body.endswith("}"))
         return Request(self.language, kind, text, arguments)
+
+    def _sentence(self, templates: Sequence[str]) -> str:
+        """What a help article may say: half the time with words of no sense in it, or it would be learned by
+        heart instead of copied."""
+        rng = self.rng
+        sentence = self.phrasings.expand(rng.choice(templates), rng)
+        if rng.random() < 0.5:
+            share = rng.choice((0.15, 0.4))
+            sentence = _WORD.sub(lambda m: self.values.word(m[0]) if rng.random() < share else m[0], sentence)
+        return sentence
 
     def held(self, kind: str) -> list[tuple[str, str]]:
         """All (file stem, template) pairs of a kind: create_ticket has one file per priority."""
@@ -213,9 +221,7 @@ class Author:
         if chance < 0.68:
             absent = [name for name in TOOL_NAMES if name not in tools]
             names = absent if absent and (not tools or rng.random() < 0.1) else list(tools)
-            return self.request(
-                rng.choice([*names, *("create_ticket" for _ in range("create_ticket" in names))])
-            )
+            return self.request(rng.choices(names, [SHARES.get(name, 1) for name in names])[0])
         return self.request(rng.choice(SMALL_TALK) if chance < 0.8 else "out_of_scope")
 
     def dialogue(

@@ -1,6 +1,7 @@
 """What the desk tools answer, made up: JSON objects with the keys of each tool, or an error."""
 
 import json
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -54,10 +55,10 @@ _ERRORS = (
 
 
 class Results:
-    """Draws tool results; `sentences` are lines that stand for the texts of help articles."""
+    """Draws tool results; `sentence` draws the text of a help article."""
 
-    def __init__(self, rng: Random, values: Values, sentences: list[str]):
-        self.rng, self.values, self.sentences = rng, values, sentences
+    def __init__(self, rng: Random, values: Values, sentence: Callable[[], str]):
+        self.rng, self.values, self.sentence = rng, values, sentence
 
     def draw(self, tool: str, arguments: dict[str, str]) -> tuple[str, dict[str, Any]]:
         """(JSON line as the tool writes it, the same as a dict) for a call that succeeded."""
@@ -134,8 +135,8 @@ class Results:
     def _search_knowledge(self, arguments: dict[str, str]) -> dict[str, Any]:
         rng = self.rng
         title = rng.choice((arguments["query"], self.values.random_words(rng.randint(1, 4))))
-        text = rng.choice(self.sentences)
-        if rng.random() < 0.4:
+        text = self.sentence()
+        if rng.random() < 0.25:
             text = self.values.random_words(rng.randint(4, 10)) + rng.choice((".", "。", ""))
         return {"title": title, "text": text}
 

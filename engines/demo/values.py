@@ -92,6 +92,10 @@ class Values:
             return self._spliced(rng.choice(likely), rng.choice(likely))
         return rng.choice(likely)
 
+    def word(self, like: str) -> str:
+        """A word at random, of the kind of this one: Latin letters or an ideograph."""
+        return self.rng.choice(self.spaced if like.isascii() else self.unspaced)
+
     def random_words(self, count: int) -> str:
         """`count` words (or about twice as many ideographs) from the whole vocabulary."""
         rng = self.rng
