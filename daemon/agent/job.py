@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from daemon.cancellation import Cancellation
+from daemon.cancel_token import CancelToken
 from daemon.errors import Cancelled, DeadlineExceeded
 from daemon.memory.place import Place
 from daemon.tools.context import ToolContext
@@ -43,7 +43,7 @@ class Job:
     tenant: str | None = None
     place: Place | None = None
     conversation: bytes | None = None
-    cancelled: Cancellation = field(default_factory=Cancellation)
+    cancelled: CancelToken = field(default_factory=CancelToken)
     last_try: bool = True
     _deltas: int = 0
 

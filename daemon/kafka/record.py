@@ -4,7 +4,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from daemon.cancellation import Cancellation
+from daemon.cancel_token import CancelToken
 from daemon.tools.notes import NoNotes, Notes
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -30,7 +30,7 @@ class Incoming:
     attempt: int = 1
     received: float = field(default_factory=time.monotonic, compare=False)
     tries: int = field(default=1, compare=False)
-    cancelled: Cancellation = field(default_factory=Cancellation, compare=False, repr=False)
+    cancelled: CancelToken = field(default_factory=CancelToken, compare=False, repr=False)
     notes: Notes = field(default_factory=NoNotes, compare=False, repr=False)
 
     @property

@@ -1,6 +1,7 @@
 """Cancels, duplicates, retries, dead letters and records that end the process, on a real broker."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer
 from typer.testing import CliRunner
 
-from daemon.errors import InvalidJson
+from daemon.errors import Cancelled, InvalidJson
 from daemon.kafka.brokers.reader import stop_reader
 from daemon.kafka.envelope import Envelope
 from daemon.kafka.publishing.deadletter import dead_letter
@@ -28,10 +29,8 @@ def answering(chosen, worked=None, until=None):
         if worked is not None:
             worked.append(value["id"])
         if value.get("wait"):
-            waits = [asyncio.ensure_future(one.wait()) for one in (until, record.cancelled)]
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            for wait in waits:
-                wait.cancel()
+            with contextlib.suppress(Cancelled), record.cancelled.interrupting():
+                await until.wait()
         status = "cancelled" if record.cancelled.is_set() else "ok"
         body = json.dumps({"id": value["id"], "status": status, "by": record.offset}).encode()
         return [reply_record(record, Envelope.of(record), chosen.reply_topic, body)]

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from engines.demo.corpus import words
-from engines.demo.dialogue import PRIORITIES, TOOL_NAMES, TOOLS, Author
+from engines.demo.dialogue import PRIORITIES, SHARES, TOOL_NAMES, TOOLS, Author
 from engines.demo.phrasing import LANGUAGES, SLOT, SMALL_TALK
 
 LEXICON = words()
@@ -56,12 +56,12 @@ def test_templates_have_exactly_the_slots_of_their_tool(author):
             assert sorted(SLOT.findall(expanded)) == sorted(schema["required"]), (stem, template, expanded)
 
 
-def test_tools_and_priorities_come_about_equally_often(author):
+def test_tools_come_by_their_shares_and_priorities_about_equally_often(author):
     requests = [author.any_request() for _ in range(4000)]
     kinds = Counter(request.kind for request in requests)
     for tool in TOOL_NAMES:
-        share = 2 if tool == "create_ticket" else 1
-        assert kinds[tool] == pytest.approx(4000 * 0.66 * share / 9, rel=0.25)
+        share = SHARES.get(tool, 1) / sum(SHARES.get(name, 1) for name in TOOL_NAMES)
+        assert kinds[tool] == pytest.approx(4000 * 0.68 * share, rel=0.25)
     priorities = Counter(r.arguments["priority"] for r in requests if r.kind == "create_ticket")
     assert min(priorities[name] for name in PRIORITIES) > 0.25 * priorities.total()
 

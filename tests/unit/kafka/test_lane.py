@@ -1,11 +1,13 @@
 """A lane without a broker: what it commits when it is closed, and how it counts attempts."""
 
 import asyncio
+import contextlib
 import time
 from types import SimpleNamespace
 
 from aiokafka import TopicPartition
 
+from daemon.errors import Cancelled
 from daemon.kafka.intake.cancellations import Cancellation, Cancellations
 from daemon.kafka.intake.slots import Slots
 from daemon.kafka.lanes.lane import Lane
@@ -213,7 +215,8 @@ async def test_a_cancel_reaches_a_request_in_work_and_one_that_has_not_come_yet(
     memory = Memory()
 
     async def until_cancelled(record, emit):
-        await record.cancelled.wait()
+        with contextlib.suppress(Cancelled), record.cancelled.interrupting():
+            await asyncio.Event().wait()
         return await answer(record, emit)
 
     one = lane(memory, until_cancelled, Progress(0), 1, 0)

@@ -7,7 +7,7 @@ from types import TracebackType
 from daemon.errors import Cancelled
 
 
-class Cancellation:
+class CancelToken:
     """Set once, from the event loop's thread; may be set before, while and after work is done under it."""
 
     __slots__ = ("_interrupts", "_set")
@@ -25,7 +25,7 @@ class Cancellation:
             interrupt()
 
     def interrupting(self) -> "_Interrupting":
-        """with cancellation.interrupting(): what the task awaits inside is cancelled when this is set.
+        """with token.interrupting(): what the task awaits inside is cancelled when this is set.
 
         Raises Cancelled then, once that has ended and however it did. A cancellation of the task itself
         stays one.
