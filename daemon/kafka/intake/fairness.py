@@ -31,14 +31,11 @@ class FairQueue:
         tenant = of_class.next()
         waiting = of_class.tenants[tenant][0]
         of_class.turn(tenant, self._weight(tenant))
-        self._take(waiting)
+        self.remove(waiting)
         return waiting
 
     def remove(self, waiting: Waiting) -> None:
         """Raises KeyError or ValueError when it is not here."""
-        self._take(waiting)
-
-    def _take(self, waiting: Waiting) -> None:
         of_class = self._classes[waiting.priority]
         of_class.take(waiting, self._weight(waiting.tenant))
         if not of_class.tenants:
