@@ -7,7 +7,7 @@ from typing import Any, Self
 import structlog
 from aiokafka import AIOKafkaConsumer
 
-from daemon.kafka.brokers.producer import close, new_producer, send, send_all
+from daemon.kafka.brokers.shared import SharedProducer
 from daemon.kafka.brokers.topics import Topics
 from daemon.kafka.intake.cancellations import Cancellation, Cancellations
 from daemon.kafka.intake.control import Control
@@ -59,8 +59,7 @@ class Consumer:
         self._poll: asyncio.Task[None] | None = None
         self._orders: asyncio.Task[None] | None = None
         self._topics = Topics(settings)
-        # Not idempotent: the client never recovers the sequence of such a producer after a refused batch.
-        self._producer = new_producer(settings)
+        self._producer = SharedProducer(settings)
         self._consumer = AIOKafkaConsumer(
             **settings.connection(),
             group_id=settings.group_id,
@@ -85,7 +84,7 @@ class Consumer:
         room = Room(
             settings,
             handler,
-            self._send,
+            self._producer.send,
             Answers(settings, self._topics),
             Slots(settings.max_in_flight),
             self._cancellations,
@@ -144,14 +143,14 @@ class Consumer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await close(self._producer)
+        await self._producer.stop()
         await self._topics.stop()
         if self._failure.done() and not self._failure.cancelled():
             self._failure.exception()
 
     async def publish(self, record: Outgoing) -> None:
         """Write a record that belongs to no request, such as a metrics snapshot."""
-        await send_all(self._producer, [record])
+        await self._producer.send_all([record])
 
     @property
     def in_work(self) -> int:
@@ -185,9 +184,6 @@ class Consumer:
         )
         log.info("cancel", id=cancellation.id or cancellation.correlation_id, found=found is not None)
         self._cancellations.keep(cancellation, found)
-
-    async def _send(self, record: Outgoing) -> "asyncio.Future[object]":
-        return await send(self._producer, record)
 
     async def _poll_for_ever(self) -> None:
         # Goes on while draining, with all partitions paused: whoever stops polling is taken for dead.

@@ -26,10 +26,13 @@ class Cluster:
         }
         self.broker = EmbeddedBroker(folder, port=plain, properties=properties)
         self.proxy = Proxy(proxied, inner)
+        self._inner = inner
 
     async def start(self) -> None:
         """Raises what EmbeddedBroker.start raises."""
         await asyncio.to_thread(self.broker.start)
+        while not _listens(self._inner):  # noqa: ASYNC110  the broker opens one listener after the other
+            await asyncio.sleep(0.02)
         await self.proxy.start()
 
     async def stop(self) -> None:
@@ -56,6 +59,11 @@ class Cluster:
         pid = self.broker.pid
         assert pid is not None
         os.kill(pid, number)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_ports(count: int) -> list[int]:

@@ -17,7 +17,7 @@ _NAMED = {PRODUCE, 24, ADD_OFFSETS_TO_TXN, END_TXN, TXN_OFFSET_COMMIT}
 
 @dataclass
 class Trap:
-    """Catches the next request of a transactional producer with this API key.
+    """Catches the next request of a producer, transactional or not, with this API key.
 
     At `request`: before the broker has seen it; at `response`: when the broker has done it and nobody knows.
     `caught` is set then; the frame waits for `release`, and is dropped with its connection if `drop`.
@@ -29,6 +29,7 @@ class Trap:
     group: str = ""
     client: str | None = None
     drop: bool = True
+    transactional: bool = True
     sprung: bool = False
     caught: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
@@ -113,8 +114,9 @@ class Proxy:
         client, end = _string(frame, 12)
         transactional_id, _ = _string(frame, end)
         for trap in self._traps:
-            meant = transactional_id and transactional_id.startswith(trap.group)
-            if trap.api == api and meant and not trap.sprung and trap.client in (None, client):
+            ours = transactional_id.startswith(trap.group) if transactional_id else True
+            meant = ours and trap.client in (None, client) and trap.transactional == bool(transactional_id)
+            if trap.api == api and meant and not trap.sprung:
                 trap.sprung = True
                 return trap
         return None

@@ -1,7 +1,7 @@
 """Producers as this room sets them up."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
@@ -20,6 +20,9 @@ from daemon.kafka.record import Outgoing
 from daemon.kafka.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
+
+Send = Callable[[Outgoing], Awaitable["asyncio.Future[object]"]]
+"""Hands a record to a producer; the future is done when the brokers have it."""
 
 # The brokers' limit counts (per topic, checked in answers.py); the client's own must not be in the way.
 _NO_LIMIT = 2**31 - 1
@@ -50,12 +53,12 @@ async def send(producer: AIOKafkaProducer, record: Outgoing) -> "asyncio.Future[
     return future
 
 
-async def send_all(producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> None:
+async def send_all(send: Send, records: Sequence[Outgoing]) -> None:
     """Returns when the brokers have all of them, in this order per partition; raises the first failure."""
     futures: list[asyncio.Future[object]] = []
     try:
         for record in records:
-            futures.append(await send(producer, record))
+            futures.append(await send(record))
     except BaseException:
         for future in futures:
             future.cancel()

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import structlog
 
+from daemon.kafka.brokers.producer import Send
 from daemon.kafka.errors import HandlerFailed
 from daemon.kafka.intake.cancellations import Cancellations
 from daemon.kafka.intake.slots import Slots
 from daemon.kafka.intake.waiting import Waiting
 from daemon.kafka.progress.duplicates import First, fingerprinted
 from daemon.kafka.publishing.answers import Answers
-from daemon.kafka.publishing.deltas import Deltas, Send
+from daemon.kafka.publishing.deltas import Deltas
 from daemon.kafka.record import Handler, Incoming, Outgoing, Postponed
 from daemon.kafka.settings import KafkaSettings
 from schemas.errors import AutoGLMError

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, OutOfOrderSequenceNumber
 
-from daemon.kafka.brokers.producer import send_all
+from daemon.kafka.brokers.shared import SharedProducer
 from daemon.kafka.errors import LaneFenced
 from daemon.kafka.progress.offsets import Mark
 from daemon.kafka.record import Outgoing
@@ -21,7 +21,7 @@ _RETRY_SECONDS = 1.0
 class AtLeastOncePublisher:
     """One producer for all partitions; offsets go through the consumer's group membership."""
 
-    def __init__(self, producer: AIOKafkaProducer, commit: Commit) -> None:
+    def __init__(self, producer: SharedProducer, commit: Commit) -> None:
         """`producer` is started and stopped by the caller."""
         self._producer = producer
         self._commit = commit
@@ -31,7 +31,7 @@ class AtLeastOncePublisher:
 
 
 class AtLeastOnceLane:
-    def __init__(self, producer: AIOKafkaProducer, commit: Commit, partition: TopicPartition) -> None:
+    def __init__(self, producer: SharedProducer, commit: Commit, partition: TopicPartition) -> None:
         self._producer = producer
         self._commit = commit
         self._partition = partition
@@ -40,10 +40,10 @@ class AtLeastOnceLane:
         """Tries again while the brokers are away; some records may then be written twice."""
         while True:
             try:
-                await send_all(self._producer, records)
+                await self._producer.send_all(records)
                 break
             except KafkaError as error:
-                if not error.retriable:
+                if not error.retriable and not isinstance(error, OutOfOrderSequenceNumber):
                     raise
                 log.warning("replies_delayed", partition=str(self._partition), error=repr(error))
                 await asyncio.sleep(_RETRY_SECONDS)

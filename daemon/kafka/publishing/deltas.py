@@ -1,17 +1,15 @@
 """What a request sends while it is worked on: at once, outside the transaction, before its reply."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import structlog
 from aiokafka.errors import KafkaError
 
+from daemon.kafka.brokers.producer import Send
 from daemon.kafka.publishing.answers import Answers
 from daemon.kafka.record import Incoming, Outgoing
 
 log = structlog.get_logger(__name__)
-
-Send = Callable[[Outgoing], Awaitable["asyncio.Future[object]"]]
 
 
 class Deltas:

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 
-from daemon.kafka.brokers.producer import close, may_pass, new_producer, send_all
+from daemon.kafka.brokers.producer import close, may_pass, new_producer, send, send_all
 from daemon.kafka.errors import LaneFenced
 from daemon.kafka.progress.offsets import Mark
 from daemon.kafka.record import Outgoing
@@ -43,20 +44,27 @@ class TransactionalPublisher:
             transactional_id=f"{settings.group_id}.{topic}.{partition}",
             transaction_timeout_ms=int(settings.transaction_timeout_seconds * 1000),
         )
+        limit = settings.transaction_timeout_seconds
         async with self._opening:
             try:
-                await producer.start()
+                async with asyncio.timeout(limit):  # the client itself asks for ever
+                    await producer.start()
             except BaseException as error:
                 await close(producer)
-                if may_pass(error):
+                if may_pass(error) or isinstance(error, TimeoutError):
                     raise LaneFenced(f"No transactions at the moment ({error!r}).") from error
                 raise
-        return TransactionalLane(producer, TopicPartition(topic, partition), settings.group_id)
+        return TransactionalLane(producer, TopicPartition(topic, partition), settings.group_id, limit)
 
 
 class TransactionalLane:
-    def __init__(self, producer: AIOKafkaProducer, partition: TopicPartition, group_id: str) -> None:
+    """`limit_seconds`: after which the brokers abort a transaction by themselves."""
+
+    def __init__(
+        self, producer: AIOKafkaProducer, partition: TopicPartition, group_id: str, limit_seconds: float
+    ) -> None:
         self._producer = producer
+        self._limit = limit_seconds
         self._partition = partition
         self._group_id = group_id
         self._committed: Mark | None = None
@@ -65,22 +73,30 @@ class TransactionalLane:
         """Any failure that may pass fences the lane: whether the transaction took place is then read
         from the brokers by whoever opens the partition next.
         """
-        offsets = {self._partition: (mark.offset, mark.metadata)}
         try:
-            await self._producer.begin_transaction()
-            sending = [send_all(self._producer, records)]
-            # Notes of tools come without: two round trips less before a tool runs.
-            if mark != self._committed:
-                sending.append(self._producer.send_offsets_to_transaction(offsets, self._group_id))
-            await asyncio.gather(*sending)
-            await self._producer.commit_transaction()
-            self._committed = mark
+            async with asyncio.timeout(self._limit):
+                await self._transact(records, mark)
+        except TimeoutError as error:
+            raise LaneFenced(
+                f"A transaction was not done after {self._limit:.3g} s; the partition is opened anew."
+            ) from error
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise LaneFenced from error
         except (KafkaError, IllegalOperation, AssertionError) as error:
             if not may_pass(error):
                 raise
             raise LaneFenced(f"The transaction failed ({error!r}); the partition is opened anew.") from error
+
+    async def _transact(self, records: Sequence[Outgoing], mark: Mark) -> None:
+        offsets = {self._partition: (mark.offset, mark.metadata)}
+        await self._producer.begin_transaction()
+        sending = [send_all(partial(send, self._producer), records)]
+        # Notes of tools come without: two round trips less before a tool runs.
+        if mark != self._committed:
+            sending.append(self._producer.send_offsets_to_transaction(offsets, self._group_id))
+        await asyncio.gather(*sending)
+        await self._producer.commit_transaction()
+        self._committed = mark
 
     async def close(self) -> None:
         """A transaction that was cut off is aborted: left open, it would hold up readers until it expires."""

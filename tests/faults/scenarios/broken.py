@@ -34,9 +34,14 @@ async def frozen(world: World, rng: random.Random) -> None:
 
 
 async def silent(world: World, rng: random.Random) -> None:
-    """A produce, an offset commit or the end of a transaction happens or not, and its answer is lost."""
-    for api in rng.sample((PRODUCE, ADD_OFFSETS_TO_TXN, TXN_OFFSET_COMMIT, END_TXN, END_TXN), 3):
-        trap = world.set_trap(Trap(api, rng.choice(("request", "response", "response"))))
+    """A produce, an offset commit or the end of a transaction happens or not, and its answer is lost;
+    then that of deltas.
+    """
+    apis = rng.sample((PRODUCE, ADD_OFFSETS_TO_TXN, TXN_OFFSET_COMMIT, END_TXN, END_TXN), 3)
+    traps = [Trap(api, rng.choice(("request", "response", "response"))) for api in apis]
+    client = world.client_id(world.daemons[0])
+    for trap in (*traps, Trap(PRODUCE, "response", client=client, transactional=False)):
+        world.set_trap(trap)
         trap.release.set()
         await world.ask(12, 7, lambda: any_request(rng))
         async with asyncio.timeout(ANSWER_SECONDS):

@@ -1,5 +1,7 @@
 """What one transaction carries."""
 
+import asyncio
+
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
@@ -33,14 +35,16 @@ class Producer:
         return acknowledged()
 
     async def commit_transaction(self):
+        if self.fails == "for ever":
+            await asyncio.Event().wait()
         if self.fails:
             raise ProducerFenced
         self.asked.append("commit")
 
 
-def lane() -> tuple[TransactionalLane, Producer]:
+def lane(limit: float = 15.0) -> tuple[TransactionalLane, Producer]:
     producer = Producer()
-    return TransactionalLane(producer, TopicPartition("t", 0), "group"), producer
+    return TransactionalLane(producer, TopicPartition("t", 0), "group", limit), producer
 
 
 async def test_offsets_are_sent_when_they_have_moved():
@@ -61,3 +65,10 @@ async def test_a_refused_transaction_has_committed_nothing():
     producer.fails = None
     await one.publish([], Mark(3))
     assert producer.asked.count((3, "")) == 2
+
+
+async def test_a_transaction_that_does_not_end_is_given_up():
+    one, producer = lane(limit=0.05)
+    producer.fails = "for ever"
+    with pytest.raises(LaneFenced, match=r"not done after 0\.05 s"):
+        await one.publish([], Mark(3))
