@@ -1,6 +1,7 @@
 import asyncio
 import sqlite3
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -237,3 +238,17 @@ async def test_whatever_goes_wrong_at_a_source_the_rest_goes_on(catalog, folders
     problems = await catalog.reload()
     assert any("plugins.d: cannot be read" in problem for problem in problems)
     assert set(catalog.registry.names()) == {"c", "a"}  # what was there stays
+
+
+async def test_servers_are_waited_for_side_by_side(catalog, folders):
+    """Each is up only when the other one is being asked."""
+    desk = Path(__file__).parent / "kinds" / "mcp_desk.py"
+    waits = "touch $0; until [ -e $1 ]; do sleep 0.05; done; exec $2 $3"
+    tables = [
+        f'[tools.{own}]\nkind = "mcp"\nconnect_seconds = 60\nargv = ["/bin/sh", "-c", "{waits}", '
+        f'"{folders / own}", "{folders / other}", "{sys.executable}", "{desk}"]\n'
+        for own, other in (("left", "right"), ("right", "left"))
+    ]
+    (folders / "tools.d" / "servers.toml").write_text("".join(tables))
+    await catalog.reload()
+    assert {"left_look_up", "right_look_up"} <= set(catalog.registry.names())
