@@ -80,7 +80,7 @@ class KafkaSettings(BaseModel):
     cancel_keep_seconds: float = Field(
         default=60.0,
         ge=0.0,
-        description="How long a cancel waits for the request that it may have overtaken.",
+        description="How long a cancel waits for its request, also while no daemon runs.",
     )
     duplicate_window_seconds: float = Field(
         default=60.0,

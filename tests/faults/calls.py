@@ -51,6 +51,10 @@ def _shared_keys(history: History) -> Iterator[str]:
 
 
 def _told(calls: Calls, reply: Told) -> Iterator[str]:
+    # Nothing runs again for a request that was called off, not even to learn how it went the first time.
+    called_off = reply.status == "cancelled"
+    if called_off and calls.declared == "read_only":
+        return  # changed nothing, so no attempt notes it for the next
     total = calls.outcomes.total()
     if len(calls.began) > total:
         yield f"has {len(calls.began)} keys for {total} calls"
@@ -60,7 +64,8 @@ def _told(calls: Calls, reply: Told) -> Iterator[str]:
         yield "may have acted, nobody knows, and the reply hides it"
     if calls.declared == "reconciled" and calls.known < len(calls.acted):
         yield "has acted, would have said so, and the reply does not know it"
-    if calls.outcomes["unknown"] and calls.declared not in ("once", None):
+    unknowable = ("once", None, "idempotent") if called_off else ("once", None)
+    if calls.outcomes["unknown"] and calls.declared not in unknowable:
         yield f"is {calls.declared}, and its outcome is told as unknown"
     if calls.outcomes["unknown"] and reply.attempt == 1:
         yield "is told as unknown by the only attempt"

@@ -75,9 +75,9 @@ class Ran:
 class History:
     """`seen`: places of terminal records that a reader met under read_committed while all this happened.
 
-    `expected`: status of the reply, by correlation. `declared`: the tools; `undoable`: those of them that
-    can be undone. `deaths`: daemons that ended
-    though nobody asked them to, or with a wrong status. `letters`: correlations on the dead-letter topic;
+    `expected`: status of the reply, by correlation; `called_off`: those that may be `cancelled` as well.
+    `declared`: the tools; `undoable`: those of them that can be undone. `deaths`: daemons that ended though
+    nobody asked them to, or with a wrong status. `letters`: correlations on the dead-letter topic;
     `poisoned`: those that belong there.
     """
 
@@ -87,6 +87,7 @@ class History:
     ran: list[Ran] = field(default_factory=list)
     seen: set[Place] = field(default_factory=set)
     expected: dict[str, str] = field(default_factory=dict)
+    called_off: set[str] = field(default_factory=set)
     letters: list[str] = field(default_factory=list)
     poisoned: list[str] = field(default_factory=list)
     declared: dict[str, Declared] = field(default_factory=dict)

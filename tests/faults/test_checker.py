@@ -79,6 +79,14 @@ def test_a_reply_of_another_status(sound):
     assert kinds(sound) == ["status"]
 
 
+def test_only_who_was_called_off_may_be_told_so(sound):
+    sound.expected = {"a": "ok"}
+    sound.told[0] = replace(sound.told[0], status="cancelled")
+    assert kinds(sound) == ["status"]
+    sound.called_off = {"a"}
+    assert kinds(sound) == []
+
+
 def test_a_reply_to_nothing(sound):
     sound.told.append(Told((0, 30), None, "z", "requests/0/30/0", "ok"))
     assert kinds(sound) == ["invented"]
@@ -170,6 +178,17 @@ def test_an_unknown_outcome_must_be_told(sound):
 def test_a_tool_that_may_run_again_is_never_in_doubt(sound):
     sound.told[1] = replace(sound.told[1], status="error", reports=(Report("book", "unknown"),))
     assert "tool" in kinds(sound)
+    # Unless nobody wants it any more, who would run it again to know.
+    sound.told[1] = replace(sound.told[1], status="cancelled")
+    assert kinds(sound) == []
+
+
+def test_a_call_that_changes_nothing_may_be_forgotten_by_who_calls_off(sound):
+    sound.declared["look"] = "read_only"
+    sound.ran.append(Ran("look", "K9", "d", "began"))
+    assert set(kinds(sound)) == {"tool"}
+    sound.told[3] = replace(sound.told[3], status="cancelled")
+    assert kinds(sound) == []
 
 
 @pytest.fixture

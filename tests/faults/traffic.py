@@ -59,6 +59,7 @@ class Traffic:
         self.requests, self.replies = f"{name}.requests", f"{name}.replies"
         self.sent: list[str] = []
         self.expected: dict[str, str] = {}
+        self.called_off: set[str] = set()
         self.answered: Counter[str] = Counter()
         self.answered_at: dict[str, float] = {}
         self.seen: set[Place] = set()
@@ -110,6 +111,16 @@ class Traffic:
         """The same record once more, as a producer without idempotence would do."""
         await (await self._write(name, key, json.dumps({"id": name, **value}).encode()))
         self.sent.append(name)
+
+    async def call_off(self, names: list[str], surely: bool = False) -> None:
+        """Cancel these requests. `surely`: none of them can be answered before."""
+        cancels = [json.dumps({"type": "cancel", "id": name}).encode() for name in names]
+        sent = [await self._producer.send(f"{self.name}.control", cancel) for cancel in cancels]
+        await asyncio.gather(*sent)
+        if surely:
+            self.expected |= dict.fromkeys(names, "cancelled")
+        else:
+            self.called_off |= set(names)
 
     async def _write(
         self, name: str, key: str | None, body: bytes | None, deadline: float | None = None

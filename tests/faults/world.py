@@ -116,12 +116,13 @@ class World:
 
     async def ask(
         self, count: int, keys: int, make: Callable[[], Value], within: float | None = None
-    ) -> None:
-        """So many requests in so many conversations, some in none; the load multiplies both. `within`: see
-        Traffic.send.
+    ) -> list[str]:
+        """So many requests in so many conversations, some in none; the load multiplies both.
+
+        `within`, and what is returned: see Traffic.send.
         """
         values: list[Value | bytes | None] = [make() for _ in range(count * self.load)]
-        await self.traffic.send(values, conversations(keys * self.load), within)
+        return await self.traffic.send(values, conversations(keys * self.load), within)
 
     def set_trap(self, trap: Trap) -> Trap:
         """For this world's daemons only."""
@@ -263,6 +264,7 @@ class World:
             letters=[dict(letter.headers)["correlation-id"].decode() for letter in letters],
             poisoned=self.poisoned,
             expected=self.traffic.expected,
+            called_off=self.traffic.called_off,
             declared=DECLARED,
             undoable=UNDOABLE,
             deaths=self._deaths,

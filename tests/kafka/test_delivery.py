@@ -5,9 +5,10 @@ import contextlib
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from typer.testing import CliRunner
 
 from daemon.errors import Cancelled, InvalidJson
@@ -74,6 +75,32 @@ async def test_a_cancel_reaches_a_request_in_work_one_behind_it_and_one_that_com
     statuses = {reply["id"]: reply["status"] for reply in replies}
     assert len(replies) == 5
     assert statuses == {"a": "cancelled", "b": "cancelled", "c": "ok", "late": "cancelled", "d": "ok"}
+
+
+async def test_a_daemon_that_starts_hears_the_cancels_of_before(broker, name):
+    """Of requests that were there then; not orders, and not what is older than a cancel is kept."""
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=1)
+    until, orders = asyncio.Event(), []
+    until.set()
+    for topic in ("requests", "control"):
+        await create_topic(address, f"{name}.{topic}")
+    await put(address, f"{name}.requests", [request("a"), request("b"), request("c")])
+    old = int((time.time() - chosen.cancel_keep_seconds - 5) * 1000)
+    async with AIOKafkaProducer(bootstrap_servers=address) as producer:
+        await producer.send(f"{name}.control", b'{"type": "cancel", "id": "b"}', timestamp_ms=old)
+    await put(address, f"{name}.control", [(None, b'{"type": "reload"}')])
+    await autoglm(chosen, "cancel", "a")
+    await autoglm(chosen, "cancel", "later")
+    await put(address, f"{name}.requests", [request("later")])
+    async with running(chosen, answering(chosen, until=until), on_order=orders.append):
+        replies = [json.loads(one.value) for one in await read(address, f"{name}.replies", 4)]
+        statuses = {reply["id"]: reply["status"] for reply in replies}
+        assert statuses == {"a": "cancelled", "b": "ok", "c": "ok", "later": "ok"}
+        assert not orders
+        await put(address, f"{name}.control", [(None, b'{"type": "reload"}')])
+        while not orders:  # noqa: ASYNC110  the test's timeout bounds it
+            await asyncio.sleep(0.02)
 
 
 async def test_a_duplicate_gets_the_first_reply_also_from_the_partitions_next_owner(broker, name):

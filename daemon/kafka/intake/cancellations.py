@@ -12,12 +12,16 @@ Name = tuple[str, str, bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """`key`: only a request of that key is meant; None: of any. `address`: only that record, if set."""
+    """`key`: only a request of that key is meant; None: of any. `address`: only that record, if set. `until`:
+    none of after that time, in milliseconds since 1970. Whoever hears a cancel late does not know whether it
+    found its request, and a later one of the same id is a new one.
+    """
 
     id: str | None = None
     correlation_id: str | None = None
     key: bytes | None = None
     address: str | None = None
+    until: int | None = None
 
     def means(self, waiting: Waiting) -> bool:
         record = waiting.record
@@ -26,6 +30,7 @@ class Cancellation:
             and self.correlation_id in (None, waiting.correlation_id)
             and self.key in (None, record.key)
             and self.address in (None, record.address)
+            and (self.until is None or record.timestamp <= self.until)
         )
 
     @property

@@ -1,10 +1,10 @@
-"""The control topic: every daemon reads all of it, from its end on, without a group."""
+"""The control topic: every daemon reads all of it, without a group."""
 
-import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import ConsumerStoppedError
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,8 +20,10 @@ _RECORD: TypeAdapter[Cancel | EngineOrder] = TypeAdapter(Record)
 
 
 class Control:
-    """Tells `on_cancel` of every cancel and `on_order` of every other order that comes after `start`. What it
-    cannot read it logs and skips."""
+    """Tells `on_cancel` of every cancel and `on_order` of every other order that comes after `start`; of
+    cancels also what came in the `cancel_keep_seconds` before, while this process was not there to hear it.
+    What it cannot read it logs and skips.
+    """
 
     def __init__(
         self,
@@ -30,6 +32,8 @@ class Control:
         on_order: Callable[[EngineOrder], None],
     ) -> None:
         self._on_cancel, self._on_order = on_cancel, on_order
+        self._keep_seconds = settings.cancel_keep_seconds
+        self._ends: dict[TopicPartition, int] = {}  # where each partition ended at the start
         self._consumer = AIOKafkaConsumer(
             settings.control_topic,
             **settings.connection(),
@@ -39,23 +43,36 @@ class Control:
         )
 
     async def start(self) -> None:
-        """Whatever is written after this returns is read. Raises aiokafka's KafkaError."""
+        """What came before is told when this returns, and whatever is written from then on is read by `run`.
+
+        Raises aiokafka's KafkaError.
+        """
         await self._consumer.start()
-        await asyncio.gather(*[self._consumer.position(one) for one in self._consumer.assignment()])
+        self._ends = await self._consumer.end_offsets(self._consumer.assignment())
+        since = int((time.time() - self._keep_seconds) * 1000)
+        found = await self._consumer.offsets_for_times(dict.fromkeys(self._ends, since))
+        for partition, end in self._ends.items():
+            first = found.get(partition)
+            self._consumer.seek(partition, first.offset if first else end)
+        for partition, end in self._ends.items():
+            while await self._consumer.position(partition) < end:
+                await self._poll()
 
     async def run(self) -> None:
         """Returns after `stop`."""
         while True:
             try:
-                batches = await self._consumer.getmany(timeout_ms=_POLL_MILLISECONDS)
+                await self._poll()
             except ConsumerStoppedError:
                 return
-            for records in batches.values():
-                for record in records:
-                    self._read(record)
 
     async def stop(self) -> None:
         await stop_reader(self._consumer)
+
+    async def _poll(self) -> None:
+        for records in (await self._consumer.getmany(timeout_ms=_POLL_MILLISECONDS)).values():
+            for record in records:
+                self._read(record)
 
     def _read(self, record: ConsumerRecord) -> None:
         try:
@@ -64,8 +81,10 @@ class Control:
             problem = error.errors(include_url=False, include_input=False)[0]["msg"]
             log.warning("control_record_ignored", offset=record.offset, problem=problem)
             return
+        late = record.offset < self._ends.get(TopicPartition(record.topic, record.partition), 0)
         if isinstance(read, Cancel):
-            self._on_cancel(Cancellation(read.id, read.correlation_id, record.key))
-        else:
+            until = record.timestamp if late else None
+            self._on_cancel(Cancellation(read.id, read.correlation_id, record.key, until=until))
+        elif not late:
             log.info("order", type=read.type, offset=record.offset)
             self._on_order(read)

@@ -86,6 +86,18 @@ async def twice(world: World, rng: random.Random) -> None:
     await world.replace(replacement)
 
 
+async def called_off(world: World, rng: random.Random) -> None:
+    """A third of the requests is called off around the kill, and four more while no daemon is there."""
+    names = await world.ask(24, 7, lambda: call(rng.choice((*TOOLS, "reserve")), stream=rng.random() < 0.3))
+    await asyncio.sleep(rng.uniform(0.0, 0.3))
+    await world.traffic.call_off(rng.sample(names, len(names) // 3))
+    await asyncio.sleep(rng.uniform(0.0, 0.1))
+    await world.kill(world.daemons[0])
+    late = await world.ask(4, 7, lambda: call("book"))
+    await world.traffic.call_off(late, surely=True)
+    await world.start_daemon()
+
+
 SCENARIOS = (
     Scenario("kill: polled", polled),
     Scenario("kill: generating", generating),
@@ -95,6 +107,7 @@ SCENARIOS = (
     Scenario("kill: before commit", before_commit),
     Scenario("kill: after commit", after_commit),
     Scenario("kill: twice", twice),
+    Scenario("kill: called off", called_off),
     Scenario("kill: 64 in flight", sixty_four, Setting(tool_seconds=0.8)),
     Scenario("kill: at-least-once", tool_returned, Setting(delivery="at-least-once")),
 )

@@ -24,6 +24,12 @@ def test_a_cancel_means_its_id_and_key_only():
     assert not Cancellation(id="a", correlation_id="other").means(waiting())
 
 
+def test_a_cancel_heard_late_means_no_request_after_it():
+    old, new = (Waiting.of(Incoming("t", 0, 1, b"k", b'{"id": "a"}', (), time)) for time in (100, 101))
+    assert Cancellation(id="a", until=100).means(old)
+    assert not Cancellation(id="a", until=100).means(new)
+
+
 def test_one_kept_cancels_one_record_however_often_it_is_delivered():
     kept = Cancellations(60.0)
     for cancel in (Cancellation(id="a"), Cancellation(correlation_id="x", key=b"k")):
