@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from aiokafka.errors import KafkaError
 
+from daemon import heap
 from daemon.agent.agent import Agent
 from daemon.agent.recall import Recall
 from daemon.handler import Handler
@@ -114,6 +115,7 @@ class App:
         port = await health.start()
         try:
             await consumer.start()
+            heap.settle()
             log.info(
                 "serving",
                 engines=fleet.router.pool.names,

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from daemon import heap
 from daemon.errors import ConfigurationError
 from daemon.ops.metrics import ReplicaState
 from daemon.routing.route import Route, problems
@@ -183,6 +184,7 @@ class Fleet:
 
     def _close(self, replica: Replica) -> None:
         self.router.forget(replica)
+        heap.unsettle()
         task = asyncio.ensure_future(asyncio.to_thread(replica.engine.close))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

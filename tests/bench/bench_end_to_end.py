@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from daemon import loop
+from daemon import heap, loop
 from daemon.agent.agent import Agent
 from daemon.bundled import bundled_engine
 from daemon.demo.database import Database
@@ -113,6 +113,7 @@ async def daemon(
     agent = Agent(single(recorder), registry)
     consumer = Consumer(kafka, Handler(agent, Metrics("bench"), kafka, LimitSettings()))
     await consumer.start()
+    heap.settle()
     run = asyncio.create_task(consumer.run())
     try:
         yield
