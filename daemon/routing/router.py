@@ -41,9 +41,10 @@ class Router:
 
     def fatal(self, name: str, error: BaseException) -> bool:
         """Whether the daemon has to end because a replica of `name` failed with `error`: the GPU is gone, or
-        requests that nobody else may answer have nowhere to go."""
+        requests that nobody else may answer have nowhere to go. To one out of service none go any more."""
         gpu = isinstance(error, GpuFailed) or isinstance(error.__cause__, GpuFailed)
-        return gpu or (not self.pool.alive(name) and self.stranded(name))
+        in_service = name in self.pool.names
+        return gpu or (in_service and not self.pool.alive(name) and self.stranded(name))
 
     def stranded(self, name: str) -> bool:
         """Whether nobody is there for some request of the engine `name`, once it is gone itself."""

@@ -86,8 +86,10 @@ class Answers:
                 self.fail(row, error)
                 return True
             tokens, complete = sampled + forced, row.grammar.complete
-            if self._closing is not None and (ending := self._closing.instead(row, tokens, complete)):
-                tokens, cut = ending, True
+            if self._closing is not None:
+                ending = self._closing.instead(row, tokens, complete)
+                if ending is not None:
+                    tokens, cut = ending, True
         before = len(row.known)
         reason: FinishReason | None = None
         stop: int | None = None

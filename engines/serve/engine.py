@@ -201,9 +201,12 @@ class Engine:
         ):
             raise InvalidPrompt(f"option tokens must be in [0, {self._runtime.vocab_size})")
         room = self._runtime.capacity - len(ids)
-        if room < 1 + (len(options.prefix) + options.depth if options is not None else 0):
+        needed = len(options.prefix) + options.depth if options is not None else 0
+        if room < 1 + needed:
+            more = f" and its options need {needed} more" if needed else ""
             raise PromptTooLong(
-                f"the prompt has {len(ids)} tokens, this engine takes at most {self._runtime.capacity - 1}"
+                f"the prompt has {len(ids)} tokens{more}, "
+                f"this engine takes at most {self._runtime.capacity - 1} in all"
             )
         if prompt.grammar is not None and self._compiler is None:
             raise GrammarError("this engine has no tokenizer, so it cannot follow a response format")

@@ -17,6 +17,8 @@ from engines.serve.costs import StepCosts
 from engines.serve.row import Row
 from engines.serve.slots import Copy, SlotTable, Tokens
 
+_ENDED = 64  # rows that may stay in a heap beyond as many as are open
+
 
 class Piece(NamedTuple):
     """Tokens [start, stop) of a row's known ones, to be prefilled now."""
@@ -52,6 +54,7 @@ class Scheduler:
 
     def add(self, row: Row) -> None:
         """Queue a row: higher priority first, then the earlier deadline, then the earlier arrival."""
+        self._forget_the_ended()
         urgency = row.deadline if row.deadline is not None else row.submitted + self.patience
         heapq.heappush(self._queue, (-row.priority, urgency, row.number, row))
         self._waiting[row.number] = row
@@ -72,8 +75,8 @@ class Scheduler:
     def next_deadline(self) -> float | None:
         """The earliest deadline of all rows, in time.monotonic() seconds."""
         while self._deadlines:
-            deadline, number, row = self._deadlines[0]
-            if number in self._waiting or row.slot is not None:
+            deadline, _, row = self._deadlines[0]
+            if self._open(row):
                 return deadline
             heapq.heappop(self._deadlines)
         return None
@@ -155,6 +158,19 @@ class Scheduler:
                 raise RuntimeError(f"row {row.number} and slot {slot} disagree")
             if (held != np.asarray(row.known[: len(held)])).any():
                 raise RuntimeError(f"slot {slot} holds other tokens than row {row.number}")
+
+    def _forget_the_ended(self) -> None:
+        """Those deep in a heap would stay, with all that they hold, until they come to its top."""
+        most = 2 * (len(self._waiting) + len(self.rows)) + _ENDED
+        if len(self._queue) > most:
+            self._queue = [entry for entry in self._queue if entry[-1].number in self._waiting]
+            heapq.heapify(self._queue)
+        if len(self._deadlines) > most:
+            self._deadlines = [entry for entry in self._deadlines if self._open(entry[-1])]
+            heapq.heapify(self._deadlines)
+
+    def _open(self, row: Row) -> bool:
+        return row.number in self._waiting or row.slot is not None
 
     def _backlogs(self) -> NDArray[np.int64]:
         """Of every row, in slot order; once settled."""

@@ -93,6 +93,15 @@ def test_a_hung_step_is_found(open_emulated):
         runtime.finish()
 
 
+def test_a_device_that_hangs_while_it_is_loaded_is_found(emulated, folders, tmp_path):
+    device = EmulatedDevice(emulated)
+    device.stuck = True
+    with pytest.raises(StepHung):
+        open_emulated_runtime(
+            emulated, folders / "glm", tmp_path, slots=2, capacity=63, device=device, limit=0.05
+        )
+
+
 def test_a_step_that_tensorrt_refuses_ends_the_runtime(runtime):
     runtime._steps._prefilling.fail = True
     with pytest.raises(GpuFailed, match="an emulated GPU failed a step"):

@@ -99,6 +99,12 @@ def test_without_another_engine_or_gpu_the_process_ends(router, name, lost, erro
         raise EngineFailed("the engine stopped") from error
 
 
+def test_one_out_of_service_takes_nobody_with_it(router):
+    with pytest.raises(EngineInterrupted), router.choose(job(model="own")):
+        router.pool.drop("own")
+        raise EngineFailed
+
+
 def test_another_replica_of_the_same_name_is_enough(router):
     engine = SimpleNamespace(alive=True, decode_seconds={}, tokenizer=SimpleNamespace(format=None))
     router.pool.put("own", [*router.pool.replicas("own"), Replica(engine)])

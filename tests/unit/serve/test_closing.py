@@ -74,3 +74,11 @@ def test_a_regex_is_matched_at_the_limit(answer):
     for seed in range(4):
         text, _ = answer(Grammar.regex("([a-z]{3}-)+[0-9]{2}"), seed, 40)
         assert re.fullmatch("([a-z]{3}-)+[0-9]{2}", text), text
+
+
+def test_an_answer_that_may_end_before_its_limit_is_cut_there(answer):
+    """Where the shortest way out is nothing at all, nothing is what follows."""
+    pattern = "[0-9]{2}(,[0-9]{3})*"
+    for seed in range(30):
+        text, _ = answer(Grammar.regex(pattern), seed, 5)
+        assert re.fullmatch(pattern, text), text

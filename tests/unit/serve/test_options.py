@@ -94,5 +94,5 @@ def test_options_must_fit_the_model_and_the_slot(start):
         engine.submit(Prompt([1], 1, options=OptionTree([[97], [5]])))
     deep = OptionTree([[4, 5, 6, 7], [4, 5, 6, 8, 9], [4, 5, 6, 8, 10]])
     engine.submit(Prompt([1] * 11, 1, options=deep)).wait(WAIT)
-    with pytest.raises(PromptTooLong):
+    with pytest.raises(PromptTooLong, match=r"12 tokens and its options need 4 more, .* 15 in all"):
         engine.submit(Prompt([1] * 12, 1, options=deep))

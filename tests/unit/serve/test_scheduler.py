@@ -158,3 +158,17 @@ def test_common_length():
     assert common_length(np.array([1, 2, 3]), np.array([1, 2, 4, 5])) == 2
     assert common_length(np.array([1]), np.array([1, 2])) == 1
     assert common_length(np.array([], np.int64), np.array([1])) == 0
+
+
+def test_what_has_ended_is_forgotten_although_a_nearer_deadline_is_open():
+    """A heap lets go of what comes to its top, and these never do."""
+    plan = scheduler(slots=1)
+    plan.add(row(0, [1, 2], deadline=100.0, priority=1))
+    plan.admit()
+    for number in range(1, 400):
+        gone = row(number, [1, 2], deadline=1e6)
+        plan.add(gone)
+        plan.drop_queued(gone)
+    assert len(plan._deadlines) < 100
+    assert len(plan._queue) < 100
+    assert plan.next_deadline() == 100.0

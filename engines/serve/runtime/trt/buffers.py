@@ -8,6 +8,7 @@ from engines.manifest import Profile
 from engines.serve.kernels.table import CHOICE, DRAW
 from engines.serve.runtime.trt.device import Device
 from engines.serve.runtime.trt.layout import CacheLayout, aligned, row_stride
+from engines.serve.runtime.trt.watchdog import wait_until
 
 _INPUTS = 5  # small inputs of the graph, int64
 
@@ -100,16 +101,15 @@ class Buffers:
     latest: int
 
     @classmethod
-    def allocate(cls, device: Device, sizes: Sizes) -> "Buffers":
+    def allocate(cls, device: Device, sizes: Sizes, limit: float) -> "Buffers":
+        """limit: seconds the device may take. Raises StepHung after that."""
         caches = {name: device.allocate(sizes.slots * sizes.layout.slot_bytes) for name in sizes.layout.names}
         addresses = np.array(list(caches.values()), np.uint64).view(np.uint8)
         tables = device.allocate(aligned(addresses.nbytes))
         pinned = device.pinned(addresses.nbytes)
         pinned[:] = addresses
         device.upload(tables, pinned)
-        done = device.record()
-        while not done.query():
-            pass
+        wait_until(device.record().query, limit)
         return cls(
             caches,
             tables,

@@ -51,7 +51,7 @@ class TrtRuntime:
         self.memory, self._device, self._sizes, self._limit = memory, device, sizes, limit
         self.slots, self.capacity = sizes.slots, sizes.layout.capacity - 1
         self.vocab_size, self.hidden_size = sizes.vocab_size, sizes.hidden_size or None
-        self._buffers = Buffers.allocate(device, sizes)
+        self._buffers = Buffers.allocate(device, sizes, limit)
         self._draws = Frames(device, sizes.sampling + sizes.draws, _IN_FLIGHT, limit)
         self._readback = device.pinned(4 * max(self.vocab_size, sizes.hidden_size) * self.slots)
         self._row_of = np.arange(self.slots)  # of logits and hidden states, by slot
