@@ -111,9 +111,7 @@ class Handler:
         return reply_record(record, envelope, topic, body.model_dump_json(exclude_none=True).encode())
 
     def _letter(self, record: Incoming, error: AutoGLMError) -> Outgoing:
-        return dead_letter(
-            record, self._kafka.dead_letter_topic, error, max_bytes=self._kafka.max_record_bytes
-        )
+        return dead_letter(record, self._kafka.dead_letter_topic, error)
 
 
 def decode(value: bytes, limit_bytes: int) -> Request:

@@ -77,7 +77,7 @@ class Consumer:
         publisher: Publisher = (
             TransactionalPublisher(settings)
             if settings.delivery == "exactly-once"
-            else AtLeastOncePublisher(self._producer, self._consumer.commit)
+            else AtLeastOncePublisher(self._producer, self._consumer.commit, self._topics)
         )
         self._control = Control(settings, self._cancel, on_order)
         self._cancellations = Cancellations(settings.cancel_keep_seconds)
@@ -206,7 +206,10 @@ class Consumer:
                     self._consumer.pause(partition)
 
     def _fail(self, error: BaseException) -> None:
+        heard = not self._draining.is_set()  # by whoever waits for `run`
         if not self._failure.done():
             self._failure.set_exception(error)
-        else:
+        elif heard:
             log.error("further_failure", error=repr(error))
+        if not heard:
+            log.error("failed_while_stopping", error=repr(error))

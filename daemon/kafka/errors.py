@@ -26,5 +26,9 @@ class LaneFenced(AutoGLMError):
     retryable = True
 
 
+class RecordsRefused(LaneFenced):
+    """The brokers do not take these records, now or later; it is not for another process to try."""
+
+
 class HandlerFailed(AutoGLMError):
     """The daemon failed at this request and stops; its log has the details."""

@@ -147,7 +147,7 @@ async def test_poison_is_answered_and_kept_and_the_next_request_is_served(broker
         try:
             json.loads(record.value or b"")
         except ValueError:
-            letter = dead_letter(record, chosen.dead_letter_topic, InvalidJson(), max_bytes=10**6)
+            letter = dead_letter(record, chosen.dead_letter_topic, InvalidJson())
             return [error_reply(record, envelope, chosen.reply_topic, InvalidJson()), letter]
         return [reply_record(record, envelope, chosen.reply_topic, record.value)]
 

@@ -8,13 +8,19 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from typer.testing import CliRunner
 
 from daemon.errors import Cancelled, InvalidJson
 from daemon.kafka.brokers.reader import stop_reader
 from daemon.kafka.envelope import Envelope
+from daemon.kafka.errors import LaneFenced
+from daemon.kafka.lanes import assignment
 from daemon.kafka.publishing.deadletter import dead_letter
+from daemon.kafka.publishing.exactly_once import TransactionalLane
 from daemon.kafka.record import Postponed
 from daemon.kafka.replies import error_reply, reply_record
 from tests.kafka.traffic import create_topic, put, read, running, settings
@@ -34,7 +40,8 @@ def answering(chosen, worked=None, until=None):
                 await until.wait()
         status = "cancelled" if record.cancelled.is_set() else "ok"
         body = json.dumps({"id": value["id"], "status": status, "by": record.offset}).encode()
-        return [reply_record(record, Envelope.of(record), chosen.reply_topic, body)]
+        envelope = Envelope.of(record)
+        return [reply_record(record, envelope, envelope.reply_topic or chosen.reply_topic, body)]
 
     return handler
 
@@ -167,7 +174,7 @@ async def test_dead_letters_are_listed_shown_and_replayed_as_they_were(broker, n
     async def sick(record, emit):
         if healthy.is_set():
             return await answer(record, emit)
-        letter = dead_letter(record, chosen.dead_letter_topic, InvalidJson("bad \x1b[31m"), max_bytes=10**6)
+        letter = dead_letter(record, chosen.dead_letter_topic, InvalidJson("bad \x1b[31m"))
         return [error_reply(record, Envelope.of(record), chosen.reply_topic, InvalidJson()), letter]
 
     async with running(chosen, sick):
@@ -195,6 +202,62 @@ async def test_dead_letters_are_listed_shown_and_replayed_as_they_were(broker, n
     assert len({one.partition for one in sent}) == 1
     statuses = [json.loads(one.value)["status"] for one in replies if one.key == b"k"]
     assert statuses == ["rejected", "ok", "ok"]
+
+
+@pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
+async def test_a_callers_topic_that_refuses_or_is_gone_keeps_nobody_waiting(broker, name, delivery):
+    """Compacted, so that it takes no reply without a key; narrower than it was; deleted."""
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=1, delivery=delivery, transaction_timeout_seconds=4)
+    compacted, narrow, gone = (f"{name}.{kind}" for kind in ("compacted", "narrow", "gone"))
+    await create_topic(address, compacted, **{"cleanup.policy": "compact"})
+    for topic in (narrow, gone):
+        await create_topic(address, topic)
+
+    def asks(id_: str, topic: str, key: bytes | None = b"k"):
+        return key, json.dumps({"id": id_}).encode(), [("reply-topic", topic.encode())]
+
+    async with running(chosen, answering(chosen)) as consumer:
+        await put(address, f"{name}.requests", [asks("a", narrow), asks("b", gone), asks("c", compacted)])
+        for topic in (narrow, gone, compacted):
+            await read(address, topic, 1)
+        admin = AIOKafkaAdminClient(bootstrap_servers=address)
+        await admin.start()
+        limit = ConfigResource(ConfigResourceType.TOPIC, narrow, {"max.message.bytes": "100"})
+        await admin.alter_configs([limit])
+        await admin.delete_topics([gone])
+        await admin.close()
+        bad = [asks("a2", narrow), asks("b2", gone), asks("c2", compacted, None)]
+        await put(address, f"{name}.requests", [*bad, request("good")])
+        replies = [json.loads(one.value) for one in await read(address, f"{name}.replies", 4, seconds=60)]
+        assert consumer.partitions == 1
+    errors = {reply["id"]: reply["error"] for reply in replies if "error" in reply}
+    assert {id_: error["code"] for id_, error in errors.items()} == dict.fromkeys(
+        ("a2", "b2", "c2"), "unknown_reply_topic"
+    )
+    assert "compacted" in errors["c2"]["message"]
+    assert {reply["status"] for reply in replies if reply["id"] == "good"} == {"ok"}
+
+
+async def test_a_lane_that_is_fenced_again_and_again_condemns_nobody(broker, name, monkeypatch):
+    """The process lives: it is no request's fault."""
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=1, max_attempts=2)
+    publish, refusals = TransactionalLane.publish, iter(range(6))
+
+    async def fenced(self, records, mark):
+        if records and next(refusals, None) is not None:
+            raise LaneFenced("no leader")
+        await publish(self, records, mark)
+
+    monkeypatch.setattr(TransactionalLane, "publish", fenced)
+    monkeypatch.setattr(assignment, "_RETRY_SECONDS", 0.1)
+    worked: list[str] = []
+    async with running(chosen, answering(chosen, worked)):
+        await put(address, f"{name}.requests", [request("a"), request("b", key=b"other")])
+        replies = [json.loads(one.value) for one in await read(address, f"{name}.replies", 2)]
+    assert [reply["status"] for reply in replies] == ["ok", "ok"]
+    assert len(worked) > 6
 
 
 async def test_a_record_that_ends_the_process_is_found_refused_and_kept(broker, name):

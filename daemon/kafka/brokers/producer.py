@@ -1,6 +1,7 @@
 """Producers as this room sets them up."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -9,11 +10,15 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     IllegalOperation,
+    InvalidTopicError,
+    KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
     OffsetMetadataTooLargeError,
+    RecordListTooLargeError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
+    UnknownError,
 )
 
 from daemon.kafka.record import Outgoing
@@ -67,13 +72,28 @@ async def send_all(send: Send, records: Sequence[Outgoing]) -> None:
 
 
 async def close(producer: AIOKafkaProducer) -> None:
-    """Flush and stop; brokers that do not answer are not waited for for ever."""
+    """Flush and stop; brokers that do not answer are not waited for for ever. What is not written then fails
+    with KafkaConnectionError.
+    """
     try:
         async with asyncio.timeout(_CLOSE_SECONDS):
             await producer.stop()
+            return
     except TimeoutError:
         log.warning("producer_not_flushed")
-        await producer.client.close()
+    # Behind a stopped producer the client goes on trying, with connections that nobody closes.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await producer._sender.close()
+    producer._message_accumulator.fail_all(KafkaConnectionError("The producer was closed."))
+    await producer.client.close()
+
+
+def refuses(error: BaseException) -> bool:
+    """Whether the brokers will not take these very records: because of what they are, or of their topics."""
+    known = (TopicAuthorizationFailedError, MessageSizeTooLargeError, InvalidTopicError)
+    # InvalidRecord, as of a record without a key for a compacted topic, is one the client has no name for.
+    return isinstance(error, (*known, RecordListTooLargeError, UnknownError))
 
 
 def may_pass(error: BaseException) -> bool:

@@ -36,7 +36,7 @@ class SharedProducer:
 
     async def start(self) -> None:
         """Raises aiokafka's KafkaError when the brokers cannot be reached."""
-        await self._producer.start()
+        await _started(self._producer)
 
     async def stop(self) -> None:
         """Flush and close; brokers that do not answer are not waited for for ever."""
@@ -73,16 +73,20 @@ class SharedProducer:
             with contextlib.suppress(TimeoutError):  # its other brokers may be away; these ones are not
                 async with asyncio.timeout(_FLUSH_SECONDS):
                     await old.flush()  # what comes next should not overtake it
-            try:
-                async with asyncio.timeout(_START_SECONDS):
-                    await fresh.start()
-            except BaseException as error:
-                await close(fresh)
-                if isinstance(error, TimeoutError):
-                    raise KafkaTimeoutError("The brokers gave no new producer id in time.") from error
-                raise
+            await _started(fresh)
             self._producer, self._spoilt = fresh, False
             log.warning("producer_replaced", reason="a record was refused")
-            task = asyncio.create_task(old.stop())
+            task = asyncio.create_task(close(old))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
+
+
+async def _started(producer: AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(_START_SECONDS):  # the client itself asks for ever
+            await producer.start()
+    except BaseException as error:
+        await close(producer)
+        if isinstance(error, TimeoutError):
+            raise KafkaTimeoutError("The brokers gave no producer id in time.") from error
+        raise

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidPartitionsError, KafkaError, TopicAlreadyExistsError, for_code
@@ -17,6 +18,7 @@ from daemon.kafka.settings import KafkaSettings
 # A name that was not there is asked for again after this long: topics are created while we run.
 _RECHECK_SECONDS = 1.0
 _MISSING_KEPT = 1_000
+_REFUSED_SECONDS = 60.0
 _LISTED_SECONDS, _LISTED_POLL_SECONDS = 15.0, 0.05
 _LIMIT = "max.message.bytes"
 _CLEANUP = "cleanup.policy"
@@ -30,12 +32,16 @@ _JOURNAL = {
 }
 
 
+log = structlog.get_logger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """`max_bytes`: the largest record batch the brokers take for it."""
+    """`max_bytes`: the largest record batch the brokers take for it. `compacted`: records need a key."""
 
     partitions: int
     max_bytes: int
+    compacted: bool = False
 
 
 class Topics:
@@ -45,10 +51,11 @@ class Topics:
         self._settings = settings
         self._admin = AIOKafkaAdminClient(**settings.connection())
         self._partitions: dict[str, int] = {}
-        self._limits: dict[str, int] = {}
-        self._refreshed = -_RECHECK_SECONDS
+        self._known: dict[str, Topic] = {}
+        self._refreshed = self._doubted = -_RECHECK_SECONDS
         self._refreshing = asyncio.Lock()
         self._missing: dict[str, float] = {}
+        self._refused: dict[str, float] = {}  # until when
         self._preparing = asyncio.Lock()
         self._journal_fits = False
 
@@ -81,14 +88,17 @@ class Topics:
         await self._admin.close()
 
     async def find(self, name: str) -> Topic | None:
-        """The topic, or None when it does not exist: asked anew, unless it was missing a second ago.
+        """The topic, or None when it does not exist or is refused: asked anew, unless it was missing a second
+        ago.
 
         Waits while brokers are away.
         """
         asked = time.monotonic()
+        if asked < self._refused.get(name, 0.0):
+            return None
         if asked - self._missing.get(name, -_RECHECK_SECONDS) < _RECHECK_SECONDS:
             return None
-        while name not in self._partitions and self._refreshed < asked:
+        while (name not in self._partitions or self._refreshed <= self._doubted) and self._refreshed < asked:
             async with self._refreshing:
                 if self._refreshed < asked:  # nobody else has asked meanwhile
                     await self._try_refresh()
@@ -97,9 +107,21 @@ class Topics:
                 self._missing.clear()
             self._missing[name] = self._refreshed
             return None
-        if name not in self._limits:
-            self._limits[name] = await self._max_bytes(name)
-        return Topic(self._partitions[name], self._limits[name])
+        if name not in self._known:
+            self._known[name] = await self._describe(name)
+        return self._known[name]
+
+    def doubt(self) -> None:
+        """Something could not be written: what is known of topics may not be true any more."""
+        self._doubted = time.monotonic()
+        self._known.clear()
+
+    def refuse(self, name: str) -> None:
+        """The brokers take nothing of ours for this topic: for a minute it is as if it did not exist."""
+        if len(self._refused) >= _MISSING_KEPT:
+            self._refused.clear()
+        self._refused[name] = time.monotonic() + _REFUSED_SECONDS
+        log.error("topic_refused", topic=name, seconds=_REFUSED_SECONDS)
 
     async def _try_refresh(self) -> None:
         try:
@@ -147,26 +169,30 @@ class Topics:
             await self._admin.create_partitions({journal: NewPartitions(total_count=partitions)})
 
     async def _check_policy(self, journal: str) -> None:
-        policy = await self._config(journal, _CLEANUP)
+        policy = (await self._config(journal)).get(_CLEANUP)
         if policy is not None and "compact" not in policy:
             raise JournalUnfit(f"{journal} has {_CLEANUP} = {policy}; set it to compact.")
 
-    async def _max_bytes(self, name: str) -> int:
-        """The topic's limit, or the setting where we may not ask."""
-        return int(await self._config(name, _LIMIT) or self._settings.max_record_bytes)
+    async def _describe(self, name: str) -> Topic:
+        """With the limit of the settings where we may not ask."""
+        config = await self._config(name)
+        limit = int(config.get(_LIMIT, self._settings.max_record_bytes))
+        return Topic(self._partitions[name], limit, "compact" in config.get(_CLEANUP, ""))
 
-    async def _config(self, name: str, key: str) -> str | None:
-        """A topic's configuration value, None where we may not ask."""
-        asked = ConfigResource(ConfigResourceType.TOPIC, name, {key: None})
+    async def _config(self, name: str) -> dict[str, str]:
+        """A topic's configuration, empty where we may not ask."""
+        keys = {_LIMIT: None, _CLEANUP: None}
         try:
-            responses = await self._admin.describe_configs([asked])
+            responses = await self._admin.describe_configs(
+                [ConfigResource(ConfigResourceType.TOPIC, name, keys)]
+            )
         except (KafkaError, AssertionError):
-            return None
-        for _code, _message, _type, _name, entries in responses[0].resources:
-            for found, value, *_ in entries:
-                if found == key:
-                    return str(value)
-        return None
+            return {}
+        return {
+            found: str(value)
+            for _code, _message, _type, _name, entries in responses[0].resources
+            for found, value, *_ in entries
+        }
 
     async def _create(self, names: list[str], partitions: int, configs: dict[str, str]) -> None:
         settings = self._settings

@@ -3,25 +3,34 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from daemon.kafka.brokers.producer import may_pass
-from daemon.kafka.errors import LaneFenced
+from daemon.kafka.errors import LaneFenced, RecordsRefused
 from daemon.kafka.lanes.lane import Lane
 from daemon.kafka.lanes.lease import Lease
 from daemon.kafka.lanes.room import Room
 from daemon.kafka.progress.history import History
 from daemon.kafka.progress.journal import JournalTopic
+from daemon.kafka.progress.offset_map import Counts
 from daemon.kafka.progress.offsets import Mark, Progress
-from daemon.kafka.progress.suspects import Suspects
+from daemon.kafka.progress.suspects import Suspects, reach
 from daemon.kafka.publishing.publisher import LanePublisher, Publisher
 from daemon.kafka.settings import KafkaSettings
 
 _RETRY_SECONDS = 1.0
 _LOOKS = 20
 log = structlog.get_logger(__name__)
+
+
+class Fenced(NamedTuple):
+    """Of a lane that ended while its process lives on. `singly`: see Lane."""
+
+    counts: Counts
+    singly: int
 
 
 class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -55,6 +64,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         self._fail = fail
         self._begin = begin
         self._openings: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._fenced: dict[TopicPartition, Fenced] = {}
         self._closings: list[asyncio.Task[None]] = []
         self._moving = True  # between revocation and assignment, and for good once draining
         self._draining = False
@@ -79,11 +89,11 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
                 return
             self._moving = False
             log.info("partitions_assigned", partitions=sorted(map(_name, assigned)))
-            lost = [self.lanes.pop(partition) for partition in self.lanes.keys() - assigned]
+            for partition in self.lanes.keys() - assigned:
+                self._closing(self.lanes.pop(partition))
+            self._fenced = {one: fenced for one, fenced in self._fenced.items() if one in assigned}
             for partition in assigned:
                 self._open_soon(partition, after=0.0)
-            self._closings = [task for task in self._closings if not task.done()]
-            self._closings += [asyncio.create_task(lane.close()) for lane in lost]
 
     def rewind(self, partition: TopicPartition) -> None:
         """Have what was read of it since its lane's last record delivered again."""
@@ -112,7 +122,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
                 lane = self.lanes.get(partition)
                 if lane is not None and lane.ended:
                     del self.lanes[partition]
-                    await lane.close()
+                    await asyncio.shield(self._closing(lane))
                 await asyncio.sleep(after)
                 try:
                     await self._open(partition)
@@ -137,7 +147,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._go_on(partition, lane)
                 return
             del self.lanes[partition]
-            await lane.close()
+            await asyncio.shield(self._closing(lane))
         publisher = await self._publisher.open(partition.topic, partition.partition)
         try:
             lane = await self._lane(partition, publisher)
@@ -149,9 +159,17 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             await lane.start()
         except BaseException:
             del self.lanes[partition]
-            await lane.close()
+            self._fenced[partition] = Fenced(lane.counts, 0)  # its opening may be committed all the same
+            await asyncio.shield(self._closing(lane))
             raise
         self._go_on(partition, lane)
+
+    def _closing(self, lane: Lane) -> "asyncio.Task[None]":
+        """To its end, whatever becomes of the caller: one that is half closed keeps its connections, and
+        readers waiting for its transaction."""
+        task = asyncio.create_task(lane.close())
+        self._closings = [*(one for one in self._closings if not one.done()), task]
+        return task
 
     async def _is_still_ours(self, partition: TopicPartition, lane: Lane) -> bool:
         """Whether nobody else committed since `lane` did."""
@@ -175,6 +193,9 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             mark = None
         mark = mark or Mark(begin)
         progress, counts = Progress.restore(mark)
+        fenced = self._fenced.get(partition, Fenced(counts, 0))
+        if fenced.counts.opening == counts.opening:
+            counts = fenced.counts  # nobody else has opened it since, and this process lives
         return Lane(
             self._room,
             publisher,
@@ -184,6 +205,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             window=await self._history.window(partition),
             on_room=lambda: self._resume(partition),
             on_end=lambda error: self._ended(partition, error),
+            singly=fenced.singly,
         )
 
     def _go_on(self, partition: TopicPartition, lane: Lane) -> None:
@@ -200,6 +222,10 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         if not isinstance(error, LaneFenced):
             self._fail(error)
             return
+        self._room.answers.doubt()
+        suspects = reach(self._settings) if isinstance(error, RecordsRefused) else 0
+        if lane := self.lanes.get(partition):
+            self._fenced[partition] = Fenced(lane.counts, suspects)
         log.warning("lane_fenced", partition=_name(partition), reason=str(error))
         if self._moving or partition not in self._consumer.assignment():
             return

@@ -11,6 +11,8 @@ from typing import Any
 import structlog
 from aiokafka import ConsumerRecord
 
+from daemon.kafka.brokers.producer import may_pass
+from daemon.kafka.errors import RecordsRefused
 from daemon.kafka.intake.cancellations import Cancellation
 from daemon.kafka.intake.order import KeyOrder
 from daemon.kafka.intake.waiting import Waiting
@@ -19,6 +21,7 @@ from daemon.kafka.lanes.ready import Ready
 from daemon.kafka.lanes.room import Room
 from daemon.kafka.progress.duplicates import Window
 from daemon.kafka.progress.journal import LaneJournal, RequestNotes
+from daemon.kafka.progress.offset_map import Counts
 from daemon.kafka.progress.offsets import Mark, Progress
 from daemon.kafka.progress.suspects import Condemned, Suspects
 from daemon.kafka.publishing.publisher import LanePublisher
@@ -46,8 +49,11 @@ class Lane:
         window: Window,
         on_room: Callable[[], None],
         on_end: Callable[[BaseException], None],
+        singly: int = 0,
     ) -> None:
-        """`on_room`: intake became possible again. `on_end`: the lane is fenced or failed, told once."""
+        """`on_room`: intake became possible again. `on_end`: the lane is fenced or failed, told once.
+        `singly`: so many answers are committed one by one: one of them may be refused.
+        """
         self._room = room
         self._publisher = publisher
         self._progress = progress
@@ -62,7 +68,7 @@ class Lane:
         self._order = KeyOrder(room.settings.tenant_weights)
         self._work: dict[asyncio.Task[None], Waiting] = {}
         self._alarm = Alarm(self._sweep)  # for the deadlines of what waits
-        self._ready = Ready(room.settings)
+        self._ready = Ready(room.settings, singly)
         self._noted: deque[tuple[Sequence[Outgoing], asyncio.Future[None]]] = deque()
         self._publishing = False
         self.suspended = False
@@ -85,6 +91,11 @@ class Lane:
         return self._outside[-1].offset + 1 if self._outside else self._progress.position
 
     @property
+    def counts(self) -> Counts:
+        """What the next opening goes by if the process lives on."""
+        return self._suspects.left_in_order()
+
+    @property
     def in_work(self) -> int:
         """Requests in the handler's hands."""
         return len(self._work)
@@ -105,13 +116,14 @@ class Lane:
         self._stir()
 
     def cancel(self, cancellation: Cancellation) -> Waiting | None:
-        """Call off the request that is meant, if it waits or is in work here."""
-        here: list[Waiting] = [*self._order, *self._work.values()]
-        found = next(filter(cancellation.means, here), None)
-        if found is not None:
-            found.record.cancelled.set()
+        """Call off the request that is meant, in work here or waiting, and its duplicates. The first one."""
+        here: list[Waiting] = [*self._work.values(), *self._order]
+        found = list(filter(cancellation.means, here))
+        for waiting in found:
+            waiting.record.cancelled.set()
+        if found:
             self._sweep()
-        return found
+        return found[0] if found else None
 
     async def settle(self, grace_seconds: float) -> bool:
         """After `suspend`: wait until nothing is in work and everything is committed; False when that took
@@ -136,7 +148,8 @@ class Lane:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if not self.ended:
+        # Where a commit was cut off, what it was to carry counts as done already and may not be written.
+        if not self.ended and not self._publishing:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self._publish([], self._progress.mark() if clean else self._progress.mark(counts))
@@ -270,7 +283,13 @@ class Lane:
             records += [record for answered in batch for record in answered.records]
             if batch:
                 self._suspects.finished(self._suspect is not None, self._progress.done_up_to)
-            await self._publish(records, self._progress.mark(self._suspects.counts))
+            try:
+                await self._publish(records, self._progress.mark(self._suspects.counts))
+            except RecordsRefused as refused:
+                cause = refused.__cause__ or refused
+                if not self._room.answers.refuse(records) and not may_pass(cause):
+                    raise cause from None
+                raise
             self._suspect = None if batch else self._suspect
             self._publishing = False
             for _, written in noted:

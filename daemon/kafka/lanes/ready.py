@@ -17,8 +17,9 @@ from daemon.kafka.settings import KafkaSettings
 class Ready:
     """Those of one lane, in the order they were finished."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: KafkaSettings, singly: int = 0) -> None:
+        """`singly`: so many are committed one by one before others may go together."""
+        self._settings, self._singly = settings, singly
         self._answers: deque[Answered] = deque()
         self._due = asyncio.Event()
         self._alarm = Alarm(self._due.set)
@@ -53,7 +54,8 @@ class Ready:
     def take(self) -> list[Answered]:
         """What goes into the commit that begins now; who comes later waits for the next one."""
         self.stop()
-        count = min(len(self._answers), self._settings.commit_max_records)
+        count = min(len(self._answers), 1 if self._singly > 0 else self._settings.commit_max_records)
+        self._singly -= count
         batch = [self._answers.popleft() for _ in range(count)]
         if self._answers:
             self.hurry()

@@ -65,12 +65,12 @@ class Room:
             except Exception as error:
                 failure = HandlerFailed(f"The handler failed at {record.address}: {error!r}")
                 failure.__cause__ = error
-                outputs = await self.answers.failure(record, HandlerFailed())
+                outputs = self.answers.failure(record, HandlerFailed())
             await deltas.flush()
         return Answered(record.offset, await self.answers.admit(record, outputs), failure)
 
     async def refuse(self, record: Incoming, error: AutoGLMError) -> Answered:
         """Answer with `error` and a dead letter, without the handler."""
         log.error("request_refused", request=record.address, code=error.code.value, error=str(error))
-        outputs = await self.answers.refusal(record) or await self.answers.failure(record, error)
+        outputs = await self.answers.refusal(record) or self.answers.failure(record, error)
         return Answered(record.offset, await self.answers.admit(record, outputs))

@@ -20,6 +20,11 @@ class Condemned(AutoGLMError):
     code = ErrorCode.RETRIES_EXHAUSTED
 
 
+def reach(settings: KafkaSettings) -> int:
+    """How many records of a partition can have been in work, waiting, or done and not committed yet."""
+    return 3 * settings.max_in_flight_per_partition + settings.commit_max_records
+
+
 class Suspects:
     """The counts of one opening of a partition."""
 
@@ -30,9 +35,7 @@ class Suspects:
         self.counts = Counts(before.opening + 1, before.deaths + 1, before.trials)
         if mark.offset >= fresh_from:
             self.counts = Counts(1, 1)  # nothing is there that may have been worked on
-        # In work, waiting, or done and not committed yet: no record beyond can have been handed out.
-        reach = 3 * settings.max_in_flight_per_partition + settings.commit_max_records
-        self._left = reach if before.deaths >= settings.max_attempts else 0
+        self._left = reach(settings) if before.deaths >= settings.max_attempts else 0
 
     def attempt(self, offset: int) -> int:
         """Of a record delivered now: this opening's number if it may have been worked on before, else 1."""

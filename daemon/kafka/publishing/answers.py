@@ -1,16 +1,22 @@
 """Makes sure that what leaves can arrive: topics exist, records fit, and a refusal is an answer too."""
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import replace
+
+import structlog
 
 from daemon.errors import ReplyTooLarge, UnknownReplyTopic
 from daemon.kafka.brokers.topics import Topics
 from daemon.kafka.envelope import Envelope
-from daemon.kafka.publishing.deadletter import dead_letter, size_bytes
+from daemon.kafka.publishing.deadletter import cut, dead_letter, size_bytes
 from daemon.kafka.record import Incoming, Outgoing
 from daemon.kafka.replies import error_reply
 from daemon.kafka.settings import KafkaSettings
 from schemas.errors import AutoGLMError
+
+_REPLY_ID = 320  # bytes that the header `reply-id` takes at most, with the longest name of a topic
+log = structlog.get_logger(__name__)
 
 
 class Answers:
@@ -32,24 +38,19 @@ class Answers:
     async def refusal(self, record: Incoming) -> list[Outgoing] | None:
         """The answer to a record whose reply address cannot be used: no work is done for it."""
         envelope = Envelope.of(record)
-        topic = envelope.reply_topic
-        if topic is None or await self._may_reply_to(topic, envelope):
+        if envelope.reply_topic is None:
             return None
-        named = topic if envelope.reply_topic_is_valid else repr(topic[:100])
-        error = UnknownReplyTopic(
-            f"The reply topic {named} does not exist or is not for replies; "
-            "create it, or leave `reply-topic` out to use the default one."
-        )
-        return await self.failure(record, error, to=self._settings.reply_topic)
+        problem = await self._problem(envelope.reply_topic, envelope, record)
+        if problem is None:
+            return None
+        error = UnknownReplyTopic(f"{problem}, or leave `reply-topic` out to use the default one.")
+        return self.failure(record, error, to=self._settings.reply_topic)
 
-    async def failure(self, record: Incoming, error: AutoGLMError, to: str | None = None) -> list[Outgoing]:
+    def failure(self, record: Incoming, error: AutoGLMError, to: str | None = None) -> list[Outgoing]:
         """An error reply and a dead letter."""
         envelope = Envelope.of(record)
         reply = error_reply(record, envelope, to or envelope.reply_topic or self._settings.reply_topic, error)
-        letters = self._settings.dead_letter_topic
-        found = await self._topics.find(letters)
-        limit = found.max_bytes if found else self._settings.max_record_bytes
-        return [reply, dead_letter(record, letters, error, max_bytes=limit)]
+        return [reply, dead_letter(record, self._settings.dead_letter_topic, error)]
 
     async def admit(self, record: Incoming, outputs: list[Outgoing]) -> list[Outgoing]:
         """`outputs` with everything that could not arrive replaced, each with the header `reply-id`.
@@ -66,10 +67,18 @@ class Answers:
 
     async def _arrivable(self, record: Incoming, output: Outgoing) -> list[Outgoing]:
         topic = await self._topics.find(output.topic)
+        if output.topic == self._settings.dead_letter_topic:
+            if topic is None:
+                log.error("dead_letter_lost", request=record.address, topic=output.topic)
+                return []
+            output = cut(output, topic.max_bytes - _REPLY_ID)
+        if topic is None and output.topic == self._settings.reply_topic:
+            return [output]  # there is nowhere else to send it; it waits for the topic
         if topic is None:
             error = UnknownReplyTopic(f"The topic {output.topic} does not exist any more; create it again.")
-            return await self.failure(record, error, to=self._settings.reply_topic)
-        if size_bytes(output) + 64 > topic.max_bytes:
+            others = self.failure(record, error, to=self._settings.reply_topic)
+            return [fit for other in others for fit in await self._arrivable(record, other)]
+        if size_bytes(output) + _REPLY_ID > topic.max_bytes:
             return [error_reply(record, Envelope.of(record), output.topic, ReplyTooLarge())]
         return [replace(output, partition=_partition(record, output, topic.partitions))]
 
@@ -80,10 +89,29 @@ class Answers:
             return None
         return replace(output, partition=_partition(record, output, topic.partitions))
 
-    async def _may_reply_to(self, topic: str, envelope: Envelope) -> bool:
-        if not envelope.reply_topic_is_valid or topic in self._own or topic.startswith("__"):
-            return False
-        return await self._topics.find(topic) is not None
+    def doubt(self) -> None:
+        """What was published did not arrive: look at the topics again."""
+        self._topics.doubt()
+
+    def refuse(self, records: Iterable[Outgoing]) -> bool:
+        """The brokers took these records not: whether that may be for a topic that a caller has chosen. If
+        there is but one among theirs, nothing more is sent to it for a while."""
+        chosen = {record.topic for record in records} - self._own - {self._settings.reply_topic}
+        if len(chosen) == 1:
+            self._topics.refuse(*chosen)
+        return bool(chosen)
+
+    async def _problem(self, name: str, envelope: Envelope, record: Incoming) -> str | None:
+        """Why no reply can go there, and the remedy."""
+        if not envelope.reply_topic_is_valid or name in self._own or name.startswith("__"):
+            named = name if envelope.reply_topic_is_valid else repr(name[:100])
+            return f"The reply topic {named} is not for replies; name another one"
+        topic = await self._topics.find(name)
+        if topic is None:
+            return f"The reply topic {name} does not exist or takes no replies; create it"
+        if topic.compacted and record.key is None:
+            return f"The reply topic {name} is compacted, so replies need a key; give the request one"
+        return None
 
 
 def _partition(record: Incoming, output: Outgoing, count: int) -> int | None:

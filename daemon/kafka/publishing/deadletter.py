@@ -5,6 +5,7 @@ big-endian), which most tools for dead letters read.
 """
 
 import struct
+from dataclasses import replace
 
 from daemon.kafka.record import Headers, Incoming, Outgoing
 from schemas.errors import AutoGLMError
@@ -12,12 +13,8 @@ from schemas.errors import AutoGLMError
 PREFIX = "kafka_dlt-"
 
 
-def dead_letter(record: Incoming, topic: str, error: AutoGLMError, *, max_bytes: int) -> Outgoing:
-    """A copy of `record` for the dead-letter topic; headers of an earlier dead letter are replaced.
-
-    A value that no longer fits `max_bytes` with the added headers is cut, and `kafka_dlt-truncated` says so.
-    """
-    value = record.value or b""
+def dead_letter(record: Incoming, topic: str, error: AutoGLMError) -> Outgoing:
+    """A copy of `record` for the dead-letter topic; headers of an earlier dead letter are replaced."""
     headers: Headers = (
         *((name, content) for name, content in record.headers if not name.startswith(PREFIX)),
         (f"{PREFIX}original-topic", record.topic.encode()),
@@ -29,12 +26,16 @@ def dead_letter(record: Incoming, topic: str, error: AutoGLMError, *, max_bytes:
         (f"{PREFIX}exception-message", str(error).encode()[:1000]),
         (f"{PREFIX}attempts", struct.pack(">i", record.attempt)),
     )
-    letter = Outgoing(topic, record.key, value, headers)
-    excess = size_bytes(letter) - max_bytes
-    if excess > 0:
-        marked = (*headers, (f"{PREFIX}truncated", str(len(value)).encode()))
-        letter = Outgoing(topic, record.key, value[: max(0, len(value) - excess - 64)], marked)
-    return letter
+    return Outgoing(topic, record.key, record.value or b"", headers)
+
+
+def cut(letter: Outgoing, max_bytes: int) -> Outgoing:
+    """The letter, with as much of its value as fits; then `kafka_dlt-truncated` says how long it was."""
+    value, excess = letter.value or b"", size_bytes(letter) - max_bytes
+    if excess <= 0:
+        return letter
+    marked = (*letter.headers, (f"{PREFIX}truncated", str(len(value)).encode()))
+    return replace(letter, value=value[: max(0, len(value) - excess - 64)], headers=marked)
 
 
 def size_bytes(record: Outgoing) -> int:

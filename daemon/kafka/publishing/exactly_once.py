@@ -8,8 +8,8 @@ from functools import partial
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 
-from daemon.kafka.brokers.producer import close, may_pass, new_producer, send, send_all
-from daemon.kafka.errors import LaneFenced
+from daemon.kafka.brokers.producer import close, may_pass, new_producer, refuses, send, send_all
+from daemon.kafka.errors import LaneFenced, RecordsRefused
 from daemon.kafka.progress.offsets import Mark
 from daemon.kafka.record import Outgoing
 from daemon.kafka.settings import KafkaSettings
@@ -83,6 +83,8 @@ class TransactionalLane:
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise LaneFenced from error
         except (KafkaError, IllegalOperation, AssertionError) as error:
+            if refuses(error):
+                raise RecordsRefused(f"The brokers refused a record ({error!r}).") from error
             if not may_pass(error):
                 raise
             raise LaneFenced(f"The transaction failed ({error!r}); the partition is opened anew.") from error

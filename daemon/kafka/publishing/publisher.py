@@ -13,7 +13,8 @@ class LanePublisher(Protocol):
     async def publish(self, records: Sequence[Outgoing], mark: Mark) -> None:
         """Returns when the records are written and `mark` is committed, and never before.
 
-        Raises LaneFenced when the partition is another's now; nothing of the batch counts then.
+        Raises LaneFenced when the partition is another's now, RecordsRefused when the brokers take no such
+        records; nothing of the batch counts then.
         """
 
     async def close(self) -> None: ...

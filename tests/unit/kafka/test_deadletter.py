@@ -1,7 +1,7 @@
 """Dead letters keep the record and say why; they fit the topic whatever came."""
 
 from daemon.errors import InvalidJson
-from daemon.kafka.publishing.deadletter import dead_letter, size_bytes
+from daemon.kafka.publishing.deadletter import cut, dead_letter, size_bytes
 from daemon.kafka.record import Incoming
 
 
@@ -11,7 +11,7 @@ def incoming(value: bytes | None, *headers: tuple[str, bytes | None]) -> Incomin
 
 def test_carries_the_record_and_the_conventional_headers():
     earlier = ("kafka_dlt-original-topic", b"older")
-    letter = dead_letter(incoming(b"{", ("mine", b"1"), earlier), "dead", InvalidJson(), max_bytes=10_000)
+    letter = dead_letter(incoming(b"{", ("mine", b"1"), earlier), "dead", InvalidJson())
     headers = dict(letter.headers)
     assert (letter.topic, letter.key, letter.value, headers["mine"]) == ("dead", b"k", b"{", b"1")
     assert headers["kafka_dlt-original-topic"] == b"requests"
@@ -26,11 +26,11 @@ def test_carries_the_record_and_the_conventional_headers():
 
 
 def test_a_record_without_value_is_kept_too():
-    assert dead_letter(incoming(None), "dead", InvalidJson(), max_bytes=10_000).value == b""
+    assert dead_letter(incoming(None), "dead", InvalidJson()).value == b""
 
 
 def test_a_value_that_would_not_fit_is_cut_and_says_so():
-    letter = dead_letter(incoming(b"x" * 9_990), "dead", InvalidJson(), max_bytes=10_000)
+    letter = cut(dead_letter(incoming(b"x" * 9_990), "dead", InvalidJson()), 10_000)
     assert size_bytes(letter) <= 10_000
     assert dict(letter.headers)["kafka_dlt-truncated"] == b"9990"
     assert len(letter.value) > 9_000

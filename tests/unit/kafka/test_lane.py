@@ -30,7 +30,7 @@ class Answers:
     async def admit(self, record, outputs):
         return outputs
 
-    async def failure(self, record, error):
+    def failure(self, record, error):
         return [Outgoing("r", None, f"{record.offset}:{error.code.value}".encode())]
 
 
@@ -323,3 +323,41 @@ async def test_a_duplicate_waits_for_its_first_and_gets_the_same_reply_without_w
     assert sorted(worked) == [0, 2, 3, 4, 5, 6, 7, 8]
     assert memory.records.count(b'{"status": "ok", "by": 0}') == 2
     assert memory.records.count(b'{"status": "ok", "by": 8}') == 2
+
+
+async def test_a_commit_that_is_cut_off_is_not_made_good_without_its_replies():
+    memory, begun = Memory(), asyncio.Event()
+    publish = memory.publish
+
+    async def stuck(records, mark):
+        if records:
+            begun.set()
+            await asyncio.Event().wait()
+        await publish(records, mark)
+
+    memory.publish = stuck
+    one = lane(memory, answer, Progress(0), 1, 0)
+    await one.start()
+    one.offer(delivered(0))
+    await begun.wait()
+    await one.close()
+    assert not memory.records
+    assert memory.marks[-1].offset == 0
+
+
+async def test_a_cancel_means_what_is_in_work_and_what_waits_behind_it_as_its_duplicate():
+    memory, begun = Memory(), asyncio.Event()
+
+    async def until_cancelled(record, emit):
+        begun.set()
+        with contextlib.suppress(Cancelled), record.cancelled.interrupting():
+            await asyncio.Event().wait()
+        return await answer(record, emit)
+
+    one = lane(memory, until_cancelled, Progress(0), 1, 0)
+    await one.start()
+    one.offer(delivered(0, 1, value=b'{"id": "a"}'))
+    await begun.wait()
+    assert one.cancel(Cancellation(id="a")).record.offset == 0
+    await has(memory, 2)
+    await one.close()

@@ -1,0 +1,74 @@
+"""What leaves can arrive, or something that can takes its place."""
+
+import json
+
+import pytest
+
+from daemon.errors import InvalidJson
+from daemon.kafka.brokers.topics import Topic
+from daemon.kafka.envelope import Envelope
+from daemon.kafka.publishing.answers import Answers
+from daemon.kafka.publishing.deadletter import dead_letter, size_bytes
+from daemon.kafka.record import Incoming, Outgoing
+from daemon.kafka.replies import error_reply
+from daemon.kafka.settings import KafkaSettings
+
+CHOSEN = KafkaSettings()
+
+
+class Topics(dict):
+    async def find(self, name):
+        return self.get(name)
+
+
+def incoming(value: bytes) -> Incoming:
+    return Incoming("q" * 249, 3, 4, b"k", value, (), 0)
+
+
+@pytest.fixture
+def answers():
+    def answers_(**topics):
+        known = {CHOSEN.reply_topic: Topic(4, 10_000), CHOSEN.dead_letter_topic: Topic(4, 2_000)}
+        return Answers(CHOSEN, Topics({name: topic for name, topic in (known | topics).items() if topic}))
+
+    return answers_
+
+
+async def test_a_letter_is_cut_to_what_its_topic_takes(answers):
+    record = incoming(b"x" * 5_000)
+    [letter] = await answers().admit(record, [dead_letter(record, CHOSEN.dead_letter_topic, InvalidJson())])
+    assert letter.topic == CHOSEN.dead_letter_topic
+    assert size_bytes(letter) <= 2_000
+    assert dict(letter.headers)["kafka_dlt-truncated"] == b"5000"
+    assert dict(letter.headers)["kafka_dlt-original-offset"]
+
+
+async def test_a_letter_without_a_topic_makes_no_second_reply(answers):
+    record = incoming(b"{")
+    outputs = answers().failure(record, InvalidJson())
+    [reply] = await answers(**{CHOSEN.dead_letter_topic: None}).admit(record, outputs)
+    assert (reply.topic, json.loads(reply.value)["status"]) == (CHOSEN.reply_topic, "rejected")
+
+
+async def test_a_reply_whose_topic_is_gone_goes_to_the_default_one_and_is_kept(answers):
+    record = incoming(b"x" * 5_000)
+    reply, letter = await answers().admit(record, [Outgoing("gone", b"k", b"{}")])
+    assert (reply.topic, letter.topic) == (CHOSEN.reply_topic, CHOSEN.dead_letter_topic)
+    assert json.loads(reply.value)["error"]["code"] == "unknown_reply_topic"
+    assert size_bytes(letter) <= 2_000
+
+
+async def test_without_a_default_topic_the_reply_waits_for_it(answers):
+    record = incoming(b"{}")
+    found = await answers(**{CHOSEN.reply_topic: None}).admit(
+        record, [Outgoing(CHOSEN.reply_topic, b"k", b"{}")]
+    )
+    assert [output.value for output in found] == [b"{}"]
+
+
+@pytest.mark.parametrize("id_", [rb"\ud83d", r"\udc00x", "", "x" * 10])
+def test_whatever_the_id_is_an_error_can_be_written(id_):
+    value = b'{"id": "%s", "query": "x"}' % (id_ if isinstance(id_, bytes) else id_.encode())
+    record = incoming(value)
+    reply = error_reply(record, Envelope.of(record), "replies", InvalidJson())
+    assert json.loads(reply.value)["id"] in (record.address, "x" * 10)
