@@ -10,6 +10,8 @@ from engines.errors import EngineFolderError
 
 FORMAT = 1
 FILE_NAME = "manifest.json"
+CACHE_PREFIX = "compiled-"
+"""Of the files that the machine adds to the folder to start faster; it does without them."""
 
 Precision = Literal["fp32", "fp8", "int8", "int4"]
 Dialect = Literal["fused", "standard"]

@@ -1,5 +1,6 @@
 """The factory: a checkpoint folder becomes an engine folder, whole or not at all."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -55,10 +56,11 @@ def build(
 
     Raises CheckpointError, UnsupportedModel or, for an order that cannot be met, BuildError before anything
     is written; BuildError when a step fails.
-    An interrupted build leaves no `out`; an existing engine in `out` is replaced in one step.
+    An interrupted build leaves no `out`; an existing engine in `out` is replaced in one step, anything else
+    in it is refused.
     """
     say: Progress = progress or _quiet
-    source = Checkpoint(checkpoint)
+    source, out = Checkpoint(checkpoint), Path(os.path.realpath(out))
     chosen: tuple[Dialect, ...] = (() if plan else ("fused",)) if dialects is None else tuple(dialects)
     recipe = Recipe(precision, block, whole_rows=plan is not None)
     order = Order(recipe, chosen, plan, name or checkpoint.resolve().name)

@@ -9,6 +9,7 @@ from typing import get_args
 
 from engines.build.checkpoint import Checkpoint
 from engines.build.graph.dialects import DIALECTS
+from engines.build.place import check_place
 from engines.build.plan import PlanOptions, check_options, load_flavour
 from engines.build.quantize import BLOCKS
 from engines.build.recipe import Recipe
@@ -56,10 +57,7 @@ class Order:
             raise BuildError(f"dialect {unknown[0]!r} is none of {', '.join(DIALECTS)}")
         if not self.dialects and not self.plan:
             raise BuildError("neither a dialect nor a plan is asked for")
-        if out.exists() and not (
-            out.is_dir() and ((out / "manifest.json").is_file() or not any(out.iterdir()))
-        ):
-            raise BuildError(f"{out} exists and is no engine folder; give another place for the engine")
+        check_place(out, source.folder.resolve())
 
     def _check_fp8(self) -> None:
         if self.dialects or not self.plan:

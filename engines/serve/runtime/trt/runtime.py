@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineTooLarge
-from engines.manifest import Manifest
+from engines.manifest import CACHE_PREFIX, Manifest
 from engines.serve.kernels.table import DRAW, Table, choice_table
 from engines.serve.prompt import Sampling
 from engines.serve.runtime.contract import Bits, Hidden, Logits, Tokens
@@ -79,7 +79,7 @@ class TrtRuntime:
         trt = load_tensorrt(manifest.plan.flavour)
         gpu = CudaDevice(device)
         # What TensorRT-RTX compiles for this kind of GPU at the first start.
-        cache = folder / f"compiled-{gpu.capability}.cache"
+        cache = folder / f"{CACHE_PREFIX}{gpu.capability}.cache"
         try:
             runtime = cls.on(gpu, trt, folder, manifest, rows=rows, share=share, limit=limit, cache=cache)
         except BaseException:
