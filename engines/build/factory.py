@@ -10,7 +10,7 @@ from typing import Any
 
 from engines.build.calibrate import calibrate
 from engines.build.checkpoint import COMPANIONS, Checkpoint
-from engines.build.folder import all_or_nothing
+from engines.build.folder import all_or_nothing, reserved
 from engines.build.graph.builder import GraphBuilder
 from engines.build.graph.dialects import DIALECTS, FILES, PLAN_DIALECT
 from engines.build.graph.model import write_model
@@ -56,8 +56,9 @@ def build(
 
     Raises CheckpointError, UnsupportedModel or, for an order that cannot be met, BuildError before anything
     is written; BuildError when a step fails.
-    An interrupted build leaves no `out`; an existing engine in `out` is replaced in one step, anything else
-    in it is refused.
+    An interrupted build leaves `out` as it was; an existing engine in `out` is replaced in one step (in two
+    where the file system cannot, and the next build mends what was killed between them), anything else in it
+    is refused. Who asks for an `out` that another process builds waits for that.
     """
     say: Progress = progress or _quiet
     source, out = Checkpoint(checkpoint), Path(os.path.realpath(out))
@@ -71,23 +72,29 @@ def build(
     )
     order.check(source, out)
     fingerprint = order.fingerprint(source, lambda done, total: say("checkpoint", done, total))
-    existing = _existing(out)
-    if existing and existing.source_sha256 == fingerprint:
+    if existing := _existing(out, fingerprint):
         return existing
-    with all_or_nothing(out) as work:
-        return _fill(source, work, order, fingerprint, say)
+    with reserved(out):
+        if existing := _existing(out, fingerprint):  # built by another process meanwhile
+            return existing
+        with all_or_nothing(out) as work:
+            return _fill(source, work, order, fingerprint, say)
 
 
 def _quiet(step: str, done: int, total: int) -> None:
     pass
 
 
-def _existing(out: Path) -> Manifest | None:
-    """The engine that is there already, if it is whole."""
+def _existing(out: Path, fingerprint: str) -> Manifest | None:
+    """The engine that is there already, if it is this one and whole."""
     try:
-        return Manifest.load(out)
+        manifest = Manifest.load(out, verify=False)
+        if manifest.source_sha256 != fingerprint:
+            return None
+        manifest.verify(out)
     except EngineFolderError:
         return None
+    return manifest
 
 
 def _fill(source: Checkpoint, work: Path, order: Order, fingerprint: str, say: Progress) -> Manifest:

@@ -1,69 +1,54 @@
 """Folders that appear whole or not at all."""
 
-import fcntl
-import glob
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engines.build.exchange import exchange
+from engines.build.lock import locked
 from engines.errors import BuildError
 
 
 @contextmanager
-def all_or_nothing(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when the block ends well.
+def reserved(out: Path) -> Iterator[None]:
+    """`out` for this build alone, others wait for it; what a killed build left behind is put right.
 
-    It is locked while it is written: what a killed process left behind has no lock and is removed here.
+    Raises BuildError for what cannot be written, also in the block.
     """
-    work: Path | None = None
-    lock = -1
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(out)
-        work = Path(tempfile.mkdtemp(prefix=_prefix(out), dir=out.parent))
-        lock = _locked(work)
-        yield work
-        work.chmod(0o755)
-        if out.exists():
-            old = work.with_name(work.name + ".old")
-            out.rename(old)
-            work.rename(out)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            work.rename(out)
+        with locked(out.with_name(f".{out.name}.lock")):
+            _tidy(out)
+            yield
     except OSError as error:
         raise BuildError(f"{error.filename or out} cannot be written: {error.strerror or error}") from error
-    finally:
-        if work:
-            shutil.rmtree(work, ignore_errors=True)
-        if lock >= 0:
-            os.close(lock)
 
 
-def _prefix(out: Path) -> str:
-    return f".{out.name}.building-"
-
-
-def _sweep(out: Path) -> None:
-    """Remove folders of builds of `out` that were killed."""
-    for left in out.parent.glob(glob.escape(_prefix(out)) + "*"):
-        try:
-            lock = _locked(left)
-        except OSError:
-            continue  # somebody works in it, or it is no folder
-        shutil.rmtree(left, ignore_errors=True)
-        os.close(lock)
-
-
-def _locked(folder: Path) -> int:
-    """Descriptor of the folder with its lock; raises OSError where another process holds that."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+@contextmanager
+def all_or_nothing(out: Path) -> Iterator[Path]:
+    """A folder beside `out`, which is reserved, that takes its place when the block ends well."""
+    work = _beside(out, "building")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
+        work.mkdir()
+        yield work
+        if not out.exists():
+            work.rename(out)
+        elif not exchange(work, out):
+            out.rename(_beside(out, "replaced"))
+            work.rename(out)
+    finally:
+        _tidy(out)
+
+
+def _tidy(out: Path) -> None:
+    """Put back what was to be replaced if nothing has replaced it, and remove the rest."""
+    work, old = _beside(out, "building"), _beside(out, "replaced")
+    if old.exists() and not out.exists():
+        old.rename(out)
+    for left in (work, old):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _beside(out: Path, what: str) -> Path:
+    return out.with_name(f".{out.name}.{what}")
