@@ -19,20 +19,27 @@ def check_place(out: Path, source: Path) -> None:
     if source.is_relative_to(out):
         raise BuildError(f"the checkpoint {source} lies in {out}, which the engine would replace; move one")
     try:
-        if out.exists() and (strange := _strange(out)):
-            raise BuildError(
-                f"{out} exists and {strange}; give another place for the engine, or empty this one"
-            )
+        if out.exists() and (problem := _problem(out)):
+            raise BuildError(f"{out} exists and {problem}; give another place for the engine")
     except OSError as error:
         raise BuildError(
             f"{error.filename or out} cannot be read ({error.strerror}); give another place"
         ) from error
 
 
-def _strange(out: Path) -> str | None:
-    """Why the engine must not replace what is there."""
+def _problem(out: Path) -> str | None:
+    """Why the engine cannot or must not replace what is there."""
     if not out.is_dir():
         return "is no folder"
+    if out.is_mount():
+        return "is a mount point, which nothing can take the place of"
+    if out.samefile(Path.cwd()):
+        return "is the working directory, which would be taken away"
+    return _strange(out)
+
+
+def _strange(out: Path) -> str | None:
+    """What is there beside the files of an engine."""
     names = sorted(path.name for path in out.iterdir())
     if not names:
         return None

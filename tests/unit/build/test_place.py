@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,14 @@ def test_a_checkpoint_is_not_replaced_by_its_engine(engine, tmp_path):
     refused(r"the checkpoint .*/hf lies in .*/engine, which", engine, engine / "hf")
     (tmp_path / "link").symlink_to(engine)
     refused(r"the checkpoint .*/hf lies in .*/engine, which", tmp_path / "link", engine / "hf")
+
+
+def test_what_nothing_can_take_the_place_of(tmp_path, monkeypatch):
+    with pytest.raises(BuildError, match=r"/proc exists and is a mount point.*; give another place"):
+        build(GOLDEN / "glm", Path("/proc"))
+    monkeypatch.chdir(tmp_path)
+    refused("is the working directory.*; give another place", Path())
+    refused("is the working directory.*; give another place", tmp_path)
 
 
 def test_engines_of_other_versions_and_used_ones_are_built_again(engine):
