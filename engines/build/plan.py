@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engines.build.timings import Timings
 from engines.errors import BuildError
 from engines.manifest import Plan, Profile
 
@@ -79,9 +80,9 @@ def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progres
     for profile in options.profiles():
         config.add_optimization_profile(_shapes(builder, network, profile))
     # TensorRT-RTX times nothing while it builds (it tunes on the target, into the machine's runtime cache).
-    timings = options.timing_cache if trt.__name__ == "tensorrt" else None
+    timings = Timings(options.timing_cache) if options.timing_cache and trt.__name__ == "tensorrt" else None
     if timings:
-        cache = config.create_timing_cache(timings.read_bytes() if timings.is_file() else b"")
+        cache = config.create_timing_cache(timings.read())
         config.set_timing_cache(cache, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -89,8 +90,7 @@ def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progres
     with out.open("wb") as file:
         file.write(plan)
     if timings:
-        timings.parent.mkdir(parents=True, exist_ok=True)
-        timings.write_bytes(config.get_timing_cache().serialize())
+        timings.keep(config.get_timing_cache().serialize())
     return Plan(
         file=out.name,
         flavour=trt.__name__,

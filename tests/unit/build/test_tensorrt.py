@@ -1,0 +1,69 @@
+"""Plans of TensorRT itself, which knows no targets and measures while it compiles; it is emulated."""
+
+import ctypes
+import sys
+
+import pytest
+
+from engines.build import PlanOptions, build
+from engines.manifest import Manifest
+from tests.unit.build import emulated_builder
+from tests.unit.build.conftest import GOLDEN
+
+
+class Driver:
+    """A CUDA driver of one GPU. capability: by attribute, major and minor."""
+
+    def __init__(self):
+        self.capability = {75: 8, 76: 9}
+
+    def cuInit(self, flags):
+        return 0
+
+    def cuDeviceGetAttribute(self, value, attribute, device):
+        value._obj.value = self.capability[attribute]
+        return 0
+
+
+@pytest.fixture(autouse=True)
+def driver(monkeypatch):
+    """Of this machine, which has TensorRT."""
+    found = Driver()
+    library = ctypes.CDLL
+    monkeypatch.setattr(
+        ctypes, "CDLL", lambda name, **how: found if name == "libcuda.so.1" else library(name, **how)
+    )
+    monkeypatch.setitem(sys.modules, "tensorrt", emulated_builder)
+    return found
+
+
+def options(**changes):
+    return PlanOptions(1, 32, 8, flavour="tensorrt", **changes)
+
+
+@pytest.mark.parametrize("kind", ["Builder", "IBuilderConfig", "ITimingCache", "OnnxParser"])
+def test_the_emulation_has_no_other_calls(kind):
+    real = pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
+    emulated = {name for name in vars(getattr(emulated_builder, kind)) if not name.startswith("_")}
+    assert emulated <= set(dir(getattr(real, kind)))
+
+
+def test_timings_are_used_again(tmp_path):
+    file = tmp_path / "cache" / "timing.cache"
+    for precision in ("fp32", "int8"):
+        build(GOLDEN / "glm", tmp_path / "engine", precision=precision, plan=options(timing_cache=file))
+    assert file.read_bytes() == b"measured;measured;" and list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("taken", ["cache", "cache/timing.cache"])
+def test_timings_that_cannot_be_kept_cost_no_plan(tmp_path, caplog, taken):
+    """Where the folder should be is a file, or a folder where the file should be."""
+    path = tmp_path / taken
+    if taken == "cache":
+        path.write_text("")
+    else:
+        path.mkdir(parents=True)
+    file = tmp_path / "cache" / "timing.cache"
+    build(GOLDEN / "glm", tmp_path / "engine", plan=options(timing_cache=file))
+    assert (tmp_path / "engine" / "model.plan").read_bytes() == b"plan" and Manifest.load(tmp_path / "engine")
+    assert "measured again in the next build" in caplog.text and not list(tmp_path.glob("cache/*.[0-9]*"))
