@@ -10,7 +10,7 @@ from typing import get_args
 from engines.build.checkpoint import Checkpoint
 from engines.build.graph.dialects import DIALECTS
 from engines.build.place import check_place
-from engines.build.plan import PlanOptions, check_options, load_flavour
+from engines.build.plan import PlanOptions, check_options, load_flavour, targets
 from engines.build.quantize import BLOCKS
 from engines.build.recipe import Recipe
 from engines.build.windows import Windows
@@ -50,7 +50,7 @@ class Order:
         if self.recipe.precision == "fp8":
             self._check_fp8()
         if self.plan:
-            check_options(self.plan, source.config.context)
+            self._check_plan(self.plan, source.config.context)
         if self.recipe.block not in BLOCKS:
             raise BuildError(f"block {self.recipe.block} is none of {', '.join(map(str, BLOCKS))}")
         if unknown := [kind for kind in self.dialects if kind not in DIALECTS]:
@@ -68,12 +68,16 @@ class Order:
             raise BuildError(
                 "fp8 rounds what goes into each weight, too: give calibration text to scale it by"
             )
-        if old := [c for c in self.plan.capabilities if tuple(map(int, c.split("."))) < FP8_CAPABILITY]:
+
+    def _check_plan(self, plan: PlanOptions, context: int) -> None:
+        check_options(plan, context)
+        old = [c for c in targets(plan) if tuple(map(int, c.split("."))) < FP8_CAPABILITY]
+        if old and self.recipe.precision == "fp8":
             raise BuildError(f"GPUs of compute capability {old[0]} have no fp8; take int8, or 8.9 and newer")
 
     def fingerprint(self, source: Checkpoint, progress: Callable[[int, int], None]) -> str:
         """Of the order, the tools and every byte of the checkpoint."""
-        plan = replace(self.plan, timing_cache=None) if self.plan else None
+        plan = self.plan and replace(self.plan, timing_cache=None, capabilities=targets(self.plan))
         settings = self.recipe, self.dialects, plan, self.name, self.versions()
         digest = hashlib.sha256(repr(settings).encode())
         for kind in (self.calibration, self.held_out):

@@ -95,7 +95,7 @@ def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progres
         file=out.name,
         flavour=trt.__name__,
         version=trt.__version__,
-        compute_capabilities=options.capabilities or own_capability(trt),
+        compute_capabilities=targets(options),
         capacity=options.capacity,
         profiles=options.profiles(),
     )
@@ -105,6 +105,11 @@ def network_flags(trt: Any) -> int:
     """Types as the graph has them; where there is no flag for that, nothing else is possible any more."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
+
+
+def targets(options: PlanOptions) -> tuple[str, ...]:
+    """Compute capabilities that a plan is for; empty: whatever the flavour supports. Raises BuildError."""
+    return options.capabilities or own_capability(load_flavour(options.flavour))
 
 
 def own_capability(trt: Any) -> tuple[str, ...]:
@@ -118,7 +123,10 @@ def own_capability(trt: Any) -> tuple[str, ...]:
         for part, attribute in zip(parts, _CAPABILITY_ATTRIBUTES, strict=True):
             failed = failed or cuda.cuDeviceGetAttribute(ctypes.byref(part), attribute, 0)
     except OSError as error:
-        raise BuildError(f"the NVIDIA driver is not installed ({error})") from error
+        raise BuildError(
+            f"the NVIDIA driver is not installed ({error}); install it, "
+            f"since {trt.__name__} compiles for this machine's GPU, or build where the GPU is"
+        ) from error
     if failed:
         raise BuildError(f"the NVIDIA driver does not tell the GPU's compute capability: error {failed}")
     return (".".join(str(part.value) for part in parts),)

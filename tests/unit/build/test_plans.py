@@ -60,6 +60,7 @@ def test_capabilities(texts, tmp_path):
 
     refuse("does not compile for compute capability 5.0, only for .*SM89", "5.0")
     refuse("'ada' must be written like 8.9", "8.9", "ada")
+    refuse("'ada' must be written like 8.9", "ada", precision="fp8", calibration=texts[0])
     refuse("capability 8.6 have no fp8", "8.9", "8.6", precision="fp8", calibration=texts[0])
     manifest = build(GOLDEN / "glm-edge-tied", tmp_path / "engine", plan=options("8.6", "8.9"))
     assert manifest.plan.compute_capabilities == ("8.6", "8.9")

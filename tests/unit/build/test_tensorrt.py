@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from engines.build import PlanOptions, build
+from engines.errors import BuildError
 from engines.manifest import Manifest
 from tests.unit.build import emulated_builder
 from tests.unit.build.conftest import GOLDEN
@@ -67,3 +68,34 @@ def test_timings_that_cannot_be_kept_cost_no_plan(tmp_path, caplog, taken):
     build(GOLDEN / "glm", tmp_path / "engine", plan=options(timing_cache=file))
     assert (tmp_path / "engine" / "model.plan").read_bytes() == b"plan" and Manifest.load(tmp_path / "engine")
     assert "measured again in the next build" in caplog.text and not list(tmp_path.glob("cache/*.[0-9]*"))
+
+
+def test_another_gpu_needs_another_plan(tmp_path, driver):
+    steps = []
+    for minor, compiled in ((9, True), (9, False), (6, True)):
+        driver.capability[76] = minor
+        manifest = build(
+            GOLDEN / "glm", tmp_path / "engine", plan=options(), progress=lambda *s: steps.append(s[0])
+        )
+        assert manifest.plan.compute_capabilities == (f"8.{minor}",)
+        assert ("graph (plan)" in steps) == compiled
+        steps.clear()
+
+
+def test_what_the_own_gpu_cannot_do_is_refused_before_building(tmp_path, driver, texts):
+    driver.capability[76] = 6
+    with pytest.raises(BuildError, match=r"capability 8\.6 have no fp8"):
+        build(GOLDEN / "glm", tmp_path / "e" / "e", precision="fp8", plan=options(), calibration=texts[0])
+    with pytest.raises(BuildError, match=r"compiles for the GPU of this machine only"):
+        build(GOLDEN / "glm", tmp_path / "e" / "e", plan=options(capabilities=("8.9",)))
+    assert not (tmp_path / "e").exists()
+
+
+def test_without_a_gpu_nothing_is_begun(tmp_path, monkeypatch):
+    def missing(name):
+        raise OSError("no libcuda.so.1")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    with pytest.raises(BuildError, match=r"no libcuda.*; install it"):
+        build(GOLDEN / "glm", tmp_path / "e" / "e", plan=options())
+    assert not (tmp_path / "e").exists()
