@@ -59,6 +59,19 @@ class FileEntry(_Part):
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(sha256=digest, bytes=path.stat().st_size)
 
+    def compare(self, path: Path) -> None:
+        """Raises EngineFolderError when the file is another one, OSError when it cannot be read."""
+        if not path.is_file():
+            raise EngineFolderError(f"{path} is missing; build the engine again")
+        size = path.stat().st_size
+        if size != self.bytes:
+            raise EngineFolderError(f"{path} has {size} bytes, the manifest says {self.bytes}; rebuild it")
+        found = FileEntry.of(path)
+        if found != self:
+            raise EngineFolderError(
+                f"{path} has SHA-256 {found.sha256}, the manifest says {self.sha256}; rebuild it"
+            )
+
 
 class Profile(_Part):
     """One TensorRT optimization profile: the ranges it was compiled for."""
@@ -140,16 +153,9 @@ class Manifest(BaseModel):
     def verify(self, folder: Path) -> None:
         """Compare every listed file with its fingerprint; raises EngineFolderError."""
         for name, promised in self.files.items():
-            path = folder / name
-            if not path.is_file():
-                raise EngineFolderError(f"{path} is missing; build the engine again")
-            size = path.stat().st_size
-            if size != promised.bytes:
+            try:
+                promised.compare(folder / name)
+            except OSError as error:
                 raise EngineFolderError(
-                    f"{path} has {size} bytes, the manifest says {promised.bytes}; rebuild it"
-                )
-            found = FileEntry.of(path)
-            if found != promised:
-                raise EngineFolderError(
-                    f"{path} has SHA-256 {found.sha256}, the manifest says {promised.sha256}; rebuild it"
-                )
+                    f"{folder / name} cannot be read ({error.strerror}); let this user read it, or rebuild it"
+                ) from error

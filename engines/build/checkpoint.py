@@ -1,6 +1,8 @@
 """A Hugging Face checkpoint folder, checked against its own config before anything is built."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from engines.build.config import ModelConfig, load_config
@@ -19,6 +21,17 @@ _LAYER = re.compile(r"model\.layers\.(\d+)\.(?!.*rotary_emb)")
 _LISTED = 5
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What of `path` cannot be read in the block is a CheckpointError."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename or path} cannot be read ({error.strerror}); let this user read it"
+        ) from error
+
+
 class Checkpoint:
     """Config, parameters and lazily read tensors of one folder."""
 
@@ -27,8 +40,9 @@ class Checkpoint:
         if not folder.is_dir():
             raise CheckpointError(f"{folder} is not a folder; give a Hugging Face checkpoint folder")
         self.folder = folder
-        self.config: ModelConfig = load_config(folder)
-        self.tensors = SafeTensors(folder)
+        with reading(folder):
+            self.config: ModelConfig = load_config(folder)
+            self.tensors = SafeTensors(folder)
         has_head = "lm_head.weight" in self.tensors
         tied = not has_head if self.config.tied is None else self.config.tied
         self.parameters: Parameters = describe(self.config, tied=tied)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
-from engines.build.checkpoint import Checkpoint
+from engines.build.checkpoint import Checkpoint, reading
 from engines.build.graph.dialects import DIALECTS
 from engines.build.place import check_place
 from engines.build.plan import PlanOptions, check_options, load_flavour, targets
@@ -76,7 +76,10 @@ class Order:
             raise BuildError(f"GPUs of compute capability {old[0]} have no fp8; take int8, or 8.9 and newer")
 
     def fingerprint(self, source: Checkpoint, progress: Callable[[int, int], None]) -> str:
-        """Of the order, the tools and every byte of the checkpoint."""
+        """Of the order, the tools and every byte of the checkpoint.
+
+        Raises CheckpointError for a file that cannot be read.
+        """
         plan = self.plan and replace(self.plan, timing_cache=None, capabilities=targets(self.plan))
         settings = self.recipe, self.dialects, plan, self.name, self.versions()
         digest = hashlib.sha256(repr(settings).encode())
@@ -86,6 +89,7 @@ class Order:
                 digest.update(window.ids.tobytes() + window.counted.tobytes())
         files = source.files()
         for index, path in enumerate(files):
-            digest.update(f"{path.name}:{FileEntry.of(path).sha256}".encode())
+            with reading(path):
+                digest.update(f"{path.name}:{FileEntry.of(path).sha256}".encode())
             progress(index + 1, len(files))
         return digest.hexdigest()

@@ -34,7 +34,7 @@ class SafeTensors:
     """All tensors of a folder, single-file or sharded; a tensor's bytes are mapped only while it is used."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises CheckpointError for missing, truncated or malformed files."""
+        """Raises CheckpointError for missing, truncated or malformed files, OSError for unreadable ones."""
         self.files = _shards(folder)
         self._entries: dict[str, Entry] = {}
         for file in self.files:

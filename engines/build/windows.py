@@ -9,7 +9,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from engines.build.checkpoint import Checkpoint
-from engines.errors import BuildError
+from engines.errors import BuildError, CheckpointError
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,8 @@ def calibration_tokens(source: Checkpoint) -> int:
 def windows(source: Checkpoint, texts: Sequence[Text], budget: int) -> Windows:
     """Pieces of the texts of up to 1024 tokens, `budget` tokens in all, evenly from all texts.
 
-    Raises BuildError for text without a tokenizer.json beside the weights, or ids beyond the vocabulary.
+    Raises BuildError for text without a tokenizer.json beside the weights, or ids beyond the vocabulary;
+    CheckpointError for a tokenizer.json that cannot be read.
     """
     tokenizer = _tokenizer(source.folder) if any(isinstance(text, str) for text in texts) else None
     length = min(_LENGTH, source.config.context)
@@ -82,4 +83,7 @@ def _tokenizer(folder: Path) -> tokenizers.Tokenizer:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise BuildError(f"{folder} has no tokenizer.json; give calibration text as token ids")
-    return tokenizers.Tokenizer.from_file(str(path))
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise CheckpointError(f"{path} cannot be read ({error}); copy it anew") from error

@@ -65,6 +65,25 @@ def copy(tmp_path):
 
 
 @pytest.fixture
+def unreadable(monkeypatch):
+    """unreadable(name): files of this name may not be opened, not even by root."""
+
+    def deny(name):
+        for method in ("open", "read_text"):
+            monkeypatch.setattr(Path, method, checked(getattr(Path, method), name))
+
+    def checked(method, name):
+        def call(path, *how, **more):
+            if path.name == name:
+                raise PermissionError(13, "Permission denied", str(path))
+            return method(path, *how, **more)
+
+        return call
+
+    return deny
+
+
+@pytest.fixture
 def checkpoint():
     return lambda name="glm": Checkpoint(GOLDEN / name)
 

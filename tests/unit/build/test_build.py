@@ -144,6 +144,15 @@ def test_the_manifest_names_both_sides(tmp_path):
         Manifest.load(out, verify=False)
 
 
+def test_an_engine_that_cannot_be_read(tmp_path, unreadable):
+    build(GOLDEN / "glm", tmp_path / "engine")
+    unreadable("graph.onnx")
+    with pytest.raises(
+        EngineFolderError, match=r"graph\.onnx cannot be read \(Permission denied\); let this user"
+    ):
+        Manifest.load(tmp_path / "engine")
+
+
 def test_companions_come_along(copy, tmp_path):
     folder = copy().write()
     (folder / "chat_template.jinja").write_text("{{ messages }}")

@@ -124,6 +124,26 @@ def test_broken_indexes(copy, text):
     assert "model.safetensors.index.json" in refused(folder)
 
 
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors", "template"]
+)
+def test_files_that_cannot_be_read(copy, unreadable, name):
+    folder = copy().write(shards=2)
+    name = "chat_template.jinja" if name == "template" else name
+    (folder / name).touch()
+    unreadable(name)
+    message = refused(folder)
+    assert f"{folder / name} cannot be read" in message and "Permission denied" in message
+
+
+@pytest.mark.parametrize("text", ["", "{}"])
+def test_tokenizers_that_cannot_be_read(copy, text, tmp_path):
+    folder = copy().write()
+    (folder / "tokenizer.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read \(.*; copy it anew"):
+        build(folder, tmp_path / "engine", held_out=["words"])
+
+
 def test_folders_that_are_no_checkpoints(tmp_path):
     assert "not a folder" in refused(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
