@@ -1,0 +1,36 @@
+"""systemd/autoglm@.service with the settings file beside it: what its instances are started with."""
+
+from pathlib import Path
+
+import pytest
+
+from daemon.settings import load
+
+SYSTEMD = Path(__file__).parents[3] / "systemd"
+LINES = (SYSTEMD / "autoglm@.service").read_text("utf-8").splitlines()
+DIRECTIVES = [line.split("=", 1) for line in LINES if "=" in line and not line.startswith("#")]
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """start(instance) → the settings of that instance on a host where nothing was changed."""
+
+    def start_(instance):
+        for name, value in DIRECTIVES:
+            if name == "Environment" and value.startswith("AUTOGLM_"):
+                variable, given = value.split("=", 1)
+                monkeypatch.setenv(variable, given.replace("%i", instance))
+        return load(SYSTEMD / "autoglm.toml")
+
+    return start_
+
+
+def test_every_instance_has_a_metrics_port_of_its_own(start):
+    ports = [start(str(number)).metrics.port for number in range(10)]
+    assert ports == list(range(9460, 9470))
+
+
+def test_it_is_started_for_as_long_as_it_takes():
+    assert {("StartLimitIntervalSec", "0"), ("TimeoutStartSec", "infinity")} <= {
+        (name, value) for name, value in DIRECTIVES
+    }
