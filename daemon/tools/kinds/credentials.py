@@ -8,12 +8,14 @@ from typing import Any
 
 from daemon.tools.kinds.template import Template, Tree, escape
 
+# systemd's name for a file of the folder that the unit names by `LoadCredential=autoglm:FOLDER`.
+_OF_FOLDER = "autoglm_"
 _REFERENCE = re.compile(r"\{credential:([A-Za-z0-9_.-]+)\}")
 
 
 @dataclass
 class Credentials:
-    """`{credential:NAME}` in a declaration stands for the content of `directory`/NAME.
+    """`{credential:NAME}` in a declaration stands for the content of NAME, else autoglm_NAME, in `directory`.
 
     `directory` is `$CREDENTIALS_DIRECTORY` when left out, which systemd sets for `LoadCredential=`.
     """
@@ -51,17 +53,18 @@ class Credentials:
         directory = self.directory
         if directory is None and (given := os.environ.get("CREDENTIALS_DIRECTORY")):
             directory = Path(given)
+        remedy = (
+            f"add `LoadCredential={name}:FILE` to the unit, or the file {name} to the folder that it names"
+        )
         if directory is None:
             raise ValueError(
-                f"credential {name!r} is asked for, but there is no $CREDENTIALS_DIRECTORY; "
-                f"add `LoadCredential={name}:FILE` to the unit"
+                f"credential {name!r} is asked for, but there is no $CREDENTIALS_DIRECTORY; {remedy}"
             )
+        places = [directory / name, directory / f"{_OF_FOLDER}{name}"]
         try:
-            secret = (directory / name).read_text().strip()
+            secret = next((place for place in places if place.exists()), places[0]).read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"credential {name!r} cannot be read: {error}; add `LoadCredential={name}:FILE` to the unit"
-            ) from None
+            raise ValueError(f"credential {name!r} cannot be read: {error}; {remedy}") from None
         if len(secret) > 3:  # hiding every `a` would make messages unreadable
             self.used.add(secret)
         return secret
