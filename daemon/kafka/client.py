@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from schemas.reply import Delta, Record, Reply
 
@@ -65,13 +65,23 @@ class Client:
         return correlation
 
     async def records(self, timeout_seconds: float) -> AsyncIterator[tuple[str, Reply | Delta]]:
-        """Every (correlation id, record) on the reply topic, until nothing came for `timeout_seconds`."""
-        last = time.monotonic()
-        while (left := last + timeout_seconds - time.monotonic()) > 0:
+        """Every (correlation id, record) that comes on the reply topic within `timeout_seconds`.
+
+        Passes over what is neither a reply nor a delta: others may write to that topic as well.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while (left := deadline - time.monotonic()) > 0:
             # getmany is awaited to its end, never cancelled: aiokafka leaks its fetch context otherwise.
             for batch in (await self._consumer.getmany(timeout_ms=int(min(left, 0.2) * 1e3) + 1)).values():
                 for record in batch:
-                    last = time.monotonic()
-                    correlation = dict(record.headers).get("correlation-id", b"").decode(errors="replace")
-                    yield correlation, _RECORD.validate_json(record.value)
+                    if (parsed := _parsed(record.value)) is not None:
+                        correlation = dict(record.headers).get("correlation-id") or b""
+                        yield correlation.decode(errors="replace"), parsed
             await asyncio.sleep(0)
+
+
+def _parsed(value: bytes | None) -> Reply | Delta | None:
+    try:
+        return _RECORD.validate_json(value or b"")
+    except ValidationError:
+        return None

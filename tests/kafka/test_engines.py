@@ -106,7 +106,7 @@ async def test_engines_are_routed_switched_and_retired_while_requests_come(daemo
         await asyncio.sleep(0.5)
         done.set()
         await sending
-        async for correlation, reply in client.records(10.0):
+        async for correlation, reply in client.records(60.0):
             if correlation in sent:
                 replies.setdefault(correlation, []).append(reply)
             if len(replies) == len(sent):
