@@ -32,38 +32,29 @@ def ask(
 
 
 async def _ask(settings: Any, request: dict[str, Any], as_json: bool, timeout: float) -> int:
-    from aiokafka.errors import KafkaError
-
+    from daemon.cli.failures import explained
     from daemon.kafka.client import Client
     from schemas.reply import Delta
 
     kafka = settings.kafka
     client = Client(kafka.connection(), kafka.request_topics[0], kafka.reply_topic)
-    try:
-        await client.start()
-    except KafkaError as error:
-        print(
-            f"autoglm: no broker at {kafka.bootstrap_servers} ({error}); start one: make run", file=sys.stderr
-        )
-        return 1
-    try:
-        mine = await client.send(request)
-        streamed = False
-        async for correlation, record in client.records(timeout):
-            if correlation != mine:
-                continue
-            if isinstance(record, Delta):
-                streamed = streamed or bool(record.content)
-                print(record.content or f"[{record.tool}] ", end="", flush=True)
-                continue
-            if as_json:
-                print(record.model_dump_json(indent=2, exclude_none=True))
-            elif record.error:
-                print(f"autoglm: {record.status}: {record.error.message}", file=sys.stderr)
-            else:
-                print("" if streamed else (record.message.content if record.message else ""))
-            return 0 if record.status == "ok" else 1
-    finally:
-        await client.stop()
+    with explained(kafka):
+        async with client:
+            mine = await client.send(request)
+            streamed = False
+            async for correlation, record in client.records(timeout):
+                if correlation != mine:
+                    continue
+                if isinstance(record, Delta):
+                    streamed = streamed or bool(record.content)
+                    print(record.content or f"[{record.tool}] ", end="", flush=True)
+                    continue
+                if as_json:
+                    print(record.model_dump_json(indent=2, exclude_none=True))
+                elif record.error:
+                    print(f"autoglm: {record.status}: {record.error.message}", file=sys.stderr)
+                else:
+                    print("" if streamed else (record.message.content if record.message else ""))
+                return 0 if record.status == "ok" else 1
     print(f"autoglm: no reply within {timeout:g} s; is the daemon up? (make run)", file=sys.stderr)
     return 1

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from daemon.cli.options import Config
+from daemon.cli.options import Config, not_empty
 
 
 def cancel(
-    id: Annotated[str, typer.Argument(help="The request's id, as in its reply.")],
+    id: Annotated[str, typer.Argument(help="The request's id, as in its reply.", callback=not_empty)],
     correlation: Annotated[
         bool, typer.Option("--correlation", help="ID is the request's `correlation-id` header.")
     ] = False,

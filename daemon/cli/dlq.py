@@ -105,18 +105,14 @@ def _settings(config: Config) -> "KafkaSettings":
 
 
 def _read(settings: "KafkaSettings") -> "list[Letter]":
-    from aiokafka.errors import KafkaError
-
-    from daemon.cli.producing import NoBroker
+    from daemon.cli.failures import explained
     from daemon.kafka.publishing.letters import letters
 
     async def read() -> "list[Letter]":
         return [letter async for letter in letters(settings)]
 
-    try:
+    with explained(settings):
         return asyncio.run(read())
-    except KafkaError as error:
-        raise NoBroker.at(settings) from error
 
 
 def _pick(letters: "Sequence[Letter]", places: Sequence[str]) -> "list[Letter]":

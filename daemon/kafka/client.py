@@ -10,6 +10,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from pydantic import TypeAdapter, ValidationError
 
+from daemon.kafka.partitions import partitions_of
 from schemas.reply import Delta, Record, Reply
 
 _RECORD: TypeAdapter[Reply | Delta] = TypeAdapter(Record)
@@ -30,25 +31,33 @@ class Client:
         )
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def start(self) -> None:
-        """Connect and note the end of the reply topic. Raises KafkaError when no broker answers."""
+        """Connect and note the end of the reply topic. To be stopped also when it raises: NoSuchTopic for
+        either topic, aiokafka's KafkaError when no broker answers.
+        """
         await self._producer.start()
+        _, partitions = await partitions_of(self._producer, self._request_topic, self._reply_topic)
         await self._consumer.start()
-        partitions = await self._producer.partitions_for(self._reply_topic)
-        assigned = [TopicPartition(self._reply_topic, number) for number in sorted(partitions)]
+        assigned = [TopicPartition(self._reply_topic, number) for number in partitions]
         self._consumer.assign(assigned)
         for partition, end in (await self._consumer.end_offsets(assigned)).items():
             self._consumer.seek(partition, end)
 
     async def stop(self) -> None:
-        await self._consumer.stop()
-        await self._producer.stop()
+        try:
+            await self._consumer.stop()
+        finally:
+            await self._producer.stop()
 
     async def send(
         self, value: dict[str, Any] | bytes, *, key: str | None = None, headers: dict[str, str] | None = None

@@ -16,6 +16,10 @@ class TopicMissing(ConfigurationError):
     """A topic that the settings name does not exist; create it or set `kafka.create_topics`."""
 
 
+class NoSuchTopic(AutoGLMError):
+    """There is no such topic; start the daemon, which creates what is missing, or create it."""
+
+
 class JournalUnfit(ConfigurationError):
     """The journal topic must be compacted and have as many partitions as the request topics."""
 

@@ -6,7 +6,9 @@ import time
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from typer.testing import CliRunner
 
+from daemon.cli import app
 from daemon.demo.process import DaemonProcess
 from daemon.kafka.client import Client
 from tests.kafka.traffic import create_topic, put, read, settings
@@ -177,6 +179,14 @@ async def test_texts_become_vectors(daemon, kafka):
     assert len(one) == reply.structured["dimensions"] > 1
     assert abs(sum(x * x for x in one) - 1) < 1e-4
     assert one == pytest.approx(again, abs=1e-4) and one != pytest.approx(other, abs=1e-2)
+
+
+def test_a_question_on_the_command_line_is_answered(daemon, kafka, tmp_path, monkeypatch):
+    for variable, value in environment(kafka, tmp_path).items():
+        monkeypatch.setenv(variable, value)
+    for options in ([], ["--stream"]):
+        done = CliRunner().invoke(app, ["ask", "hello", "--tools", "", *options])
+        assert (done.exit_code, done.stderr) == (0, "") and done.stdout.strip()
 
 
 async def test_metrics_are_published(daemon, kafka):
