@@ -51,7 +51,7 @@ class ReplyTooLarge(AutoGLMError):
 
 
 class UnknownTask(AutoGLMError):
-    """No such task; use one that `autoglm check` lists."""
+    """No such task; use `chat`, `classify`, `embed`, `extract` or `summarize`, or register one."""
 
     code = ErrorCode.UNKNOWN_TASK
 
