@@ -55,7 +55,7 @@ def build(
     damage on in `Manifest.quality`. name: of the model (default: the folder's).
 
     Raises CheckpointError, UnsupportedModel or, for an order that cannot be met, BuildError before anything
-    is written; BuildError when a step fails.
+    is written; CheckpointError for weights that are not finite, BuildError when a step fails.
     An interrupted build leaves `out` as it was; an existing engine in `out` is replaced in one step (in two
     where the file system cannot, and the next build mends what was killed between them), anything else in it
     is refused. Who asks for an `out` that another process builds waits for that.

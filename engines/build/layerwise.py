@@ -18,7 +18,7 @@ from engines.build.graph.fused import Fused
 from engines.build.graph.model import block
 from engines.build.parameters import Linear, Mixture
 from engines.build.recipe import Recipe
-from engines.build.weights import Matrix
+from engines.build.weights import Matrix, finite
 from engines.build.windows import Windows
 
 Floats = NDArray[np.float32]
@@ -114,9 +114,10 @@ def _write(b: GraphBuilder, writer: _Recorder, index: int) -> list[Tap]:
 
 def embedded(source: Checkpoint, text: Windows) -> Iterator[State]:
     """The states before the first layer."""
-    rows = source.tensors.read(source.parameters.embedding.name)
+    name = source.parameters.embedding.name
+    rows = source.tensors.read(name)
     for window in text:
-        residual = np.asarray(rows[window.ids], np.float32)[None]
+        residual = finite(name, np.asarray(rows[window.ids], np.float32))[None]
         yield State(residual, np.zeros_like(residual))
 
 

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.errors import CheckpointError
+
 Index = NDArray[np.int64]
 _CHUNK_BYTES = 64 << 20
 
@@ -33,10 +35,11 @@ class Part:
         return self.shape[0] if self.order is None else len(self.order)
 
     def rows(self, source: Source, begin: int, end: int) -> NDArray[np.float32]:
+        """Raises CheckpointError naming the tensor when a number in them is not finite."""
         data = source.read(self.tensor)
         if self.order is None:
-            return np.asarray(data[begin:end], np.float32)
-        return take(data, self.order[begin:end])
+            return finite(self.tensor, np.asarray(data[begin:end], np.float32))
+        return finite(self.tensor, take(data, self.order[begin:end]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +87,15 @@ class Vector:
         """float32 [N]."""
         pieces = [part.rows(source, 0, part.count) for part in self.parts]
         return np.concatenate(pieces) * np.float32(self.scale)
+
+
+def finite(tensor: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`values` of this tensor as they are. Raises CheckpointError when NaN or infinity is among them."""
+    if not np.isfinite(values).all():
+        raise CheckpointError(
+            f"{tensor} has NaN or infinity among its weights; download the checkpoint again"
+        )
+    return values
 
 
 def take(data: NDArray[Any], order: Index) -> NDArray[np.float32]:

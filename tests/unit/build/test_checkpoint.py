@@ -91,6 +91,23 @@ def test_tensors_of_another_dtype(copy):
     assert WEIGHT in message and "I8" in message and "BF16" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "options"),
+    [
+        (WEIGHT, np.nan, {}),
+        (WEIGHT, -np.inf, {"precision": "int8"}),
+        ("model.norm.weight", np.inf, {}),
+        ("model.embed_tokens.weight", np.nan, {"precision": "int4", "calibration": [[5] * 40]}),
+    ],
+)
+def test_weights_that_are_not_finite(copy, tmp_path, name, wrong, options):
+    one = copy()
+    one.tensors[name][5, ...] = wrong
+    with pytest.raises(CheckpointError, match=f"{name} has NaN or infinity .* download"):
+        build(one.write(), tmp_path / "engine", **options)
+    assert not (tmp_path / "engine").exists()
+
+
 def test_tensors_nobody_would_read(copy):
     one = copy()
     name = "model.layers.0.self_attn.q_norm.weight"
