@@ -4,6 +4,7 @@ import ctypes
 import importlib
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,38 @@ def load_flavour(wanted: str | None = None) -> Any:
 def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progress) -> Plan:
     """Compile a bfloat16 standard graph of `options.capacity` into the plan file `out`.
 
-    `options` have passed check_options. Raises BuildError with TensorRT's own words when it refuses.
+    `options` have passed check_options. Raises BuildError with TensorRT's own words when it refuses, and what
+    `progress` raises. It is called from another thread.
     """
+    watch = _Watch(progress)
+    # TensorRT calls Python while it works, and its bindings print what is raised there and go on. In a thread
+    # that waits for nothing else, Ctrl-C is raised as usual.
+    with ThreadPoolExecutor(1, "tensorrt") as pool:
+        try:
+            return pool.submit(_compile, graph, out, options, watch).result()
+        except BaseException as error:
+            watch.end(error)
+            raise
+
+
+@dataclass
+class _Watch:
+    """Tells how far a compilation is, and ends it with the first error that it hears of."""
+
+    progress: Progress
+    error: BaseException | None = None
+
+    def say(self, ticks: int) -> None:
+        try:
+            self.progress("TensorRT plan", ticks, _TICKS)
+        except BaseException as error:
+            self.end(error)
+
+    def end(self, error: BaseException) -> None:
+        self.error = self.error or error
+
+
+def _compile(graph: Path, out: Path, options: PlanOptions, watch: _Watch) -> Plan:
     trt = load_flavour(options.flavour)
     logger = _logger(trt)
     builder = trt.Builder(logger)
@@ -72,7 +103,7 @@ def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progres
     if not parser.parse_from_file(str(graph)):
         raise BuildError(f"TensorRT cannot read the graph: {parser.get_error(0).desc()}")
     config = builder.create_builder_config()
-    config.progress_monitor = _monitor(trt, progress)
+    config.progress_monitor = _monitor(trt, watch)
     if options.capabilities:
         config.num_compute_capabilities = len(options.capabilities)
     for index, capability in enumerate(options.capabilities):
@@ -85,6 +116,8 @@ def compile_plan(graph: Path, out: Path, options: PlanOptions, progress: Progres
         cache = config.create_timing_cache(timings.read())
         config.set_timing_cache(cache, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
+    if watch.error:
+        raise watch.error
     if plan is None:
         raise BuildError(f"TensorRT cannot compile the graph: {logger.last or 'no reason given'}")
     with out.open("wb") as file:
@@ -193,7 +226,7 @@ def _logger(trt: Any) -> Any:
     return Logger()
 
 
-def _monitor(trt: Any, progress: Progress) -> Any:
+def _monitor(trt: Any, watch: _Watch) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         """Folds TensorRT's nested phases into one fraction of the whole."""
 
@@ -214,7 +247,7 @@ def _monitor(trt: Any, progress: Progress) -> Any:
                     share /= steps
                     fraction += share * self.done[phase]
                 self.say(min(round(fraction * _TICKS), _TICKS - 1))
-            return True
+            return watch.error is None
 
         def phase_finish(self, name: str) -> None:
             self.steps.pop(name, None)
@@ -224,6 +257,6 @@ def _monitor(trt: Any, progress: Progress) -> Any:
         def say(self, ticks: int) -> None:
             if ticks > self.said:
                 self.said = ticks
-                progress("TensorRT plan", ticks, _TICKS)
+                watch.say(ticks)
 
     return Monitor()

@@ -1,5 +1,9 @@
 """Every family compiles with TensorRT-RTX, each precision at least once, solved for calibration text."""
 
+import os
+import signal
+import threading
+
 import pytest
 
 from engines.build import PlanOptions, build, inspect
@@ -64,3 +68,27 @@ def test_capabilities(texts, tmp_path):
     refuse("capability 8.6 have no fp8", "8.9", "8.6", precision="fp8", calibration=texts[0])
     manifest = build(GOLDEN / "glm-edge-tied", tmp_path / "engine", plan=options("8.6", "8.9"))
     assert manifest.plan.compute_capabilities == ("8.6", "8.9")
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def stumble():
+    raise RuntimeError("the pipe is closed")
+
+
+@pytest.mark.parametrize("at", [0, 100])
+@pytest.mark.parametrize(("act", "expected"), [(interrupt, KeyboardInterrupt), (stumble, RuntimeError)])
+def test_what_ends_a_compilation_is_not_lost(tmp_path, act, expected, at):
+    """TensorRT itself would print what is raised while it calls Python, and go on."""
+    stopped = threading.Event()
+
+    def progress(step, done, total):
+        if step == "TensorRT plan" and done >= at and not stopped.is_set():
+            stopped.set()
+            act()
+
+    with pytest.raises(expected):
+        build(GOLDEN / "glm", tmp_path / "engine", plan=OPTIONS, progress=progress)
+    assert not list(tmp_path.iterdir())
