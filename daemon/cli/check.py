@@ -1,4 +1,7 @@
-"""`autoglm check`: would the daemon start? Everything it reads is read, nothing is started."""
+"""`autoglm check`: would the daemon start? Everything it reads is read; no engine is loaded.
+
+MCP servers alone are started, as declared, and stopped again: only they know which tools they have.
+"""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -13,12 +16,18 @@ if TYPE_CHECKING:
 
 
 def check(config: Config = None) -> None:
-    """Validate settings, engines, routes and tools without starting anything."""
+    """Validate settings, engines, routes and tools without loading a model.
+
+    Declared MCP servers are started to list their tools, and stopped again.
+    """
     from daemon.errors import ConfigurationError
     from daemon.routing.wanted import wanted_by
     from daemon.settings import load
     from engines.manifest import Manifest
+    from engines.serve.language import Language
     from engines.serve.pool.shares import shares
+    from engines.serve.runtime.choose import Wanted
+    from engines.serve.runtime.choose import check as check_runtime
 
     settings = load(config)
     wanted, routes = wanted_by(settings)
@@ -29,6 +38,8 @@ def check(config: Config = None) -> None:
                f"{', '.join(settings.kafka.request_topics)} → {settings.kafka.reply_topic}")  # fmt: skip
     for one in wanted.values():
         manifest = Manifest.load(one.folder)
+        Language.of(one.folder, manifest)
+        check_runtime(manifest, Wanted(capacity=one.settings.capacity))
         replicas = f" × {len(one.places)}" if len(one.places) > 1 else ""
         typer.echo(f"engine   {one.name}{replicas}: {manifest.family} {manifest.precision}, {one.folder}")
     for route in routes:

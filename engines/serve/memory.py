@@ -19,6 +19,13 @@ def rows_of(slots: int) -> int:
     return max(1, slots * 8 // 9)
 
 
+def check_capacity(manifest: Manifest, capacity: int | None) -> None:
+    """Raises EngineTooLarge for tokens per slot that the model has no positions for."""
+    context = manifest.sizes.context
+    if capacity is not None and not 2 <= capacity <= context:
+        raise EngineTooLarge(f"capacity must be in [2, {context}], the model's context, not {capacity}")
+
+
 @dataclass(frozen=True, slots=True)
 class CachePlan:
     """slots: KV slots; rows: how many of them run at once; capacity: tokens per slot."""
@@ -35,10 +42,8 @@ class CachePlan:
 
         Raises EngineTooLarge naming the number that would fit.
         """
-        context = manifest.sizes.context
-        if capacity is not None and not 2 <= capacity <= context:
-            raise EngineTooLarge(f"capacity must be in [2, {context}], the model's context, not {capacity}")
-        tokens = capacity or min(context, _CAPACITY)
+        check_capacity(manifest, capacity)
+        tokens = capacity or min(manifest.sizes.context, _CAPACITY)
         per_slot = tokens * manifest.kv.bytes_per_token(manifest.sizes.layers)
         room = free_bytes if rows is not None or own else int(free_bytes * _SHARE)
         fitting = room // per_slot

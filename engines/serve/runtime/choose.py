@@ -6,10 +6,11 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from engines.errors import EngineTooLarge
-from engines.manifest import Manifest
-from engines.serve.memory import CachePlan, rows_of
+from engines.manifest import Manifest, Plan
+from engines.serve.memory import CachePlan, check_capacity, rows_of
 from engines.serve.runtime.contract import Runtime
 from engines.serve.runtime.ort import OrtRuntime
+from engines.serve.runtime.trt.compatibility import tensorrt_of
 from engines.serve.runtime.trt.runtime import TrtRuntime
 
 _SMALL = 8_000_000  # parameters; below, handing a product to other threads costs more than they save
@@ -37,10 +38,8 @@ def open_runtime(folder: Path, manifest: Manifest, wanted: Wanted) -> tuple[Runt
 
     Raises EngineFolderError, EngineTooLarge, DeviceNotFound, KernelError, GpuFailed.
     """
-    if manifest.plan is not None and manifest.runtime != "onnxruntime":
-        most = manifest.plan.capacity - 1
-        if wanted.capacity is not None and wanted.capacity != most:
-            raise EngineTooLarge(f"the plan was built for a capacity of {most}, not {wanted.capacity}")
+    check(manifest, wanted)
+    if _plan(manifest):
         gpu = TrtRuntime.open(folder, manifest, rows=wanted.rows, device=wanted.device, share=wanted.memory)
         return gpu, rows_of(gpu.slots) if wanted.rows is None else wanted.rows
     plan = _fit(manifest, wanted)
@@ -53,6 +52,26 @@ def open_runtime(folder: Path, manifest: Manifest, wanted: Wanted) -> tuple[Runt
         spinning=wanted.spinning,
     )
     return cpu, plan.rows
+
+
+def check(manifest: Manifest, wanted: Wanted) -> None:
+    """What can be told before anything is loaded or a GPU is looked at: whether the engine is for so many
+    tokens, and for the TensorRT that is installed here.
+
+    Raises EngineTooLarge, EngineFolderError.
+    """
+    plan = _plan(manifest)
+    if plan is None:
+        check_capacity(manifest, wanted.capacity)
+        return
+    most = plan.capacity - 1
+    if wanted.capacity is not None and wanted.capacity != most:
+        raise EngineTooLarge(f"the plan was built for a capacity of {most}, not {wanted.capacity}")
+    tensorrt_of(manifest)
+
+
+def _plan(manifest: Manifest) -> Plan | None:
+    return None if manifest.runtime == "onnxruntime" else manifest.plan
 
 
 def _fit(manifest: Manifest, wanted: Wanted) -> CachePlan:

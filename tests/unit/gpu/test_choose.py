@@ -42,6 +42,7 @@ def test_a_tensorrt_engine_is_loaded_like_any_other(emulated, folders, tmp_path,
         return open_emulated_runtime(emulated, folder, tmp_path, slots=rows or 9, capacity=63)
 
     monkeypatch.setattr(choose.TrtRuntime, "open", emulated_open)
+    monkeypatch.setattr(choose, "tensorrt_of", lambda manifest: None)  # not installed here
     plan = manifest_with().plan
     manifest = Manifest.load(folders / "glm").model_copy(update={"plan": plan, "runtime": "tensorrt"})
     runtime, rows = open_runtime(folders / "glm", manifest, Wanted())

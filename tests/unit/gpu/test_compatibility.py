@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from engines.errors import EngineFolderError
 from engines.manifest import FileEntry, KVLayout, Manifest, Sizes
-from engines.serve.runtime.trt.compatibility import check_plan, profile, profile_index
+from engines.serve.runtime.trt.compatibility import check_plan, profile, profile_index, tensorrt_of
 from tests.unit.gpu.emulated_runtime import plan_of
 
 HERE = {"flavour": "tensorrt", "version": "0.0", "capability": "8.9"}
@@ -55,6 +56,16 @@ def test_a_plan_that_fits_is_found_with_its_profiles():
 def test_a_mismatch_names_both_sides(changes, problem):
     with pytest.raises(EngineFolderError, match=problem):
         check_plan(manifest_with(**changes), **HERE)
+
+
+def test_the_tensorrt_that_is_installed_must_be_the_plans(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__name__="tensorrt", __version__="0.0"))
+    assert tensorrt_of(manifest_with()) is sys.modules["tensorrt"]
+    with pytest.raises(EngineFolderError, match=r"tensorrt 9\.9, 0\.0 is installed"):
+        tensorrt_of(manifest_with(version="9.9"))
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(EngineFolderError, match="not installed; pip install tensorrt-cu13"):
+        tensorrt_of(manifest_with())
 
 
 def test_an_engine_for_the_cpu_has_no_plan():

@@ -1,11 +1,31 @@
 """Whether a plan can run here, asked of the manifest before anything is loaded."""
 
+import importlib
+from typing import Any
+
 from engines.errors import EngineFolderError
 from engines.manifest import Manifest, Plan, Profile
 
+_REMEDIES = {"tensorrt": "tensorrt-cu13", "tensorrt_rtx": "tensorrt-rtx-cu13"}
 
-def check_plan(manifest: Manifest, *, flavour: str, version: str, capability: str) -> Plan:
-    """The manifest's plan. flavour, version: of the TensorRT that is installed; capability: the GPU's, "8.9".
+
+def tensorrt_of(manifest: Manifest) -> Any:
+    """The module that built the manifest's plan. Raises EngineFolderError when it is not installed, or is of
+    another version."""
+    flavour = manifest.runtime
+    try:
+        trt = importlib.import_module(flavour)
+    except ImportError as error:
+        raise EngineFolderError(
+            f"the plan was built with {flavour}, which is not installed; pip install {_REMEDIES[flavour]}"
+        ) from error
+    check_plan(manifest, flavour=trt.__name__, version=trt.__version__)
+    return trt
+
+
+def check_plan(manifest: Manifest, *, flavour: str, version: str, capability: str | None = None) -> Plan:
+    """The manifest's plan. flavour, version: of the TensorRT that is installed; capability: the GPU's, "8.9",
+    None while it is not known.
 
     Raises EngineFolderError that names both sides of the first mismatch.
     """
@@ -21,7 +41,7 @@ def check_plan(manifest: Manifest, *, flavour: str, version: str, capability: st
             f"the plan was built with {flavour} {plan.version}, {version} is installed; "
             "install that version or rebuild the engine"
         )
-    if plan.compute_capabilities and capability not in plan.compute_capabilities:
+    if capability and plan.compute_capabilities and capability not in plan.compute_capabilities:
         built = ", ".join(plan.compute_capabilities)
         raise EngineFolderError(
             f"the plan was built for compute capability {built}, this GPU has {capability}; rebuild it"

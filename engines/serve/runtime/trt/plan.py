@@ -1,6 +1,5 @@
 """A TensorRT plan on the device: loaded once, one execution context per profile."""
 
-import importlib
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +10,6 @@ from engines.manifest import Plan
 from engines.serve.runtime.trt.compatibility import profile_index
 from engines.serve.runtime.trt.device import Device
 from engines.serve.runtime.trt.layout import aligned
-
-_REMEDIES = {"tensorrt": "tensorrt-cu13", "tensorrt_rtx": "tensorrt-rtx-cu13"}
-
-
-def load_tensorrt(flavour: str) -> Any:
-    """The module the plan was built with. Raises EngineFolderError with what to install."""
-    try:
-        return importlib.import_module(flavour)
-    except ImportError as error:
-        raise EngineFolderError(
-            f"the plan was built with {flavour}, which is not installed; pip install {_REMEDIES[flavour]}"
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)

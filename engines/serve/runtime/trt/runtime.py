@@ -16,13 +16,13 @@ from engines.serve.runtime.contract import Bits, Hidden, Logits, Tokens
 from engines.serve.runtime.trt.buckets import decode_buckets
 from engines.serve.runtime.trt.buffers import Buffers, Sizes
 from engines.serve.runtime.trt.chunks import prefill_launches
-from engines.serve.runtime.trt.compatibility import check_plan, profile
+from engines.serve.runtime.trt.compatibility import check_plan, profile, tensorrt_of
 from engines.serve.runtime.trt.cuda import CudaDevice
 from engines.serve.runtime.trt.device import Device, Event, Host, launch
 from engines.serve.runtime.trt.frames import Frames, stage
 from engines.serve.runtime.trt.layout import CacheLayout
 from engines.serve.runtime.trt.memory import GpuMemoryPlan, Needs
-from engines.serve.runtime.trt.plan import LoadedPlan, load_tensorrt
+from engines.serve.runtime.trt.plan import LoadedPlan
 from engines.serve.runtime.trt.steps import Steps
 from engines.serve.runtime.trt.watchdog import answers, keep_for_ever, wait_until
 
@@ -75,8 +75,7 @@ class TrtRuntime:
         that the engine may take. limit: seconds a step may take. It is this thread's until `leave`.
         Raises EngineFolderError, EngineTooLarge, DeviceNotFound, KernelError, GpuFailed.
         """
-        assert manifest.plan is not None
-        trt = load_tensorrt(manifest.plan.flavour)
+        trt = tensorrt_of(manifest)
         gpu = CudaDevice(device)
         # What TensorRT-RTX compiles for this kind of GPU at the first start.
         cache = folder / f"{CACHE_PREFIX}{gpu.capability}.cache"
