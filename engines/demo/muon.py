@@ -1,8 +1,8 @@
-"""Muon in float32: momentum, then the nearest orthogonal matrix, with AdamW's root-mean-square step.
+"""Muon: momentum, then the nearest orthogonal matrix, with AdamW's root-mean-square step.
 
 The same update as `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")` (K. Jordan, 2024,
-https://kellerjordan.github.io/posts/muon/), whose bfloat16 products take more time than the whole model
-on a CPU without bfloat16 units. Matrices of one shape are updated together.
+https://kellerjordan.github.io/posts/muon/), its products in bfloat16 as there. Matrices of one shape are
+updated together.
 """
 
 from collections.abc import Iterable
