@@ -18,8 +18,10 @@ SMALL_TALK = ("hello", "thanks", "bye", "identity")
 Part = Literal["train", "held_out"]
 
 _ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")  # the innermost
+_BRACKET = re.compile(r"[\[\]]")
 _NAME = re.compile(r"<([a-z_.]+)>")
 SLOT = re.compile(r"\{(\w+)\}")
+_DEEPEST = 16  # names in names
 
 
 def held_out(line: str) -> bool:
@@ -28,10 +30,13 @@ def held_out(line: str) -> bool:
 
 
 def expand(template: str, rng: Random) -> str:
-    """Choose one of each [a|b|c], from the inside out; slots stay."""
-    while "[" in template:
-        template = _ALTERNATIVES.sub(lambda match: rng.choice(match[1].split("|")), template)
-    return re.sub(r" +(?=[,;:.!?])|(?<= ) +", "", template).strip()
+    """Choose one of each [a|b|c], from the inside out; slots stay. Raises ValueError for a bracket alone."""
+    text = template
+    while _BRACKET.search(text):
+        before, text = text, _ALTERNATIVES.sub(lambda match: rng.choice(match[1].split("|")), text)
+        if text == before:
+            raise ValueError(f"a bracket without its other half in {template!r}")
+    return re.sub(r" +(?=[,;:.!?])|(?<= ) +", "", text).strip()
 
 
 def fill(template: str, values: dict[str, str]) -> str:
@@ -57,16 +62,20 @@ class Phrasings:
     def expand(self, template: str, rng: Random) -> str:
         """Put a line or a word for each <name>, then choose the alternatives; slots stay.
 
-        Raises KeyError naming a <name> that is neither a phrasing file nor a word.
+        Raises KeyError naming a <name> that is neither a phrasing file nor a word, ValueError for one that
+        stands for itself or a bracket alone.
         """
 
         def named(match: re.Match[str]) -> str:
             lines = self.lines.get(match[1])
             return rng.choice(lines) if lines else f"[{self.words[match[1]]}]"
 
-        while _NAME.search(template):
-            template = _NAME.sub(named, template)
-        return expand(template, rng)
+        text = template
+        for _ in range(_DEEPEST):
+            if not _NAME.search(text):
+                return expand(text, rng)
+            text = _NAME.sub(named, text)
+        raise ValueError(f"a <name> in {template!r} stands for itself")
 
     @classmethod
     def load(cls, language: str, part: Part, folder: Path = FOLDER) -> "Phrasings":
