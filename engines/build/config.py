@@ -135,7 +135,7 @@ def _parse(fields: Fields, family: str, stops: Any) -> ModelConfig:
         kv_heads=kv_heads,
         head_dim=head_dim,
         intermediate=fields.size("intermediate_size"),
-        context=context,
+        context=rope.reach(context),
         norm_epsilon=fields.number("rms_norm_eps", 1e-5 if moe else 1.5625e-07),
         attention_bias=fields.flag("attention_bias", False),
         tied=None if fields.raw("tie_word_embeddings") is None else fields.flag("tie_word_embeddings", False),

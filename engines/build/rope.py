@@ -35,6 +35,11 @@ class Rope:
     magnitude: float = 1.0
     softmax_magnitude: float = 1.0
 
+    def reach(self, context: int) -> int:
+        """Positions there are: `context`, which model cards leave as it was trained when they tell to add YaRN,
+        or what that lengthens it to."""
+        return max(context, int(self.factor * self.original_context)) if self.kind == "yarn" else context
+
     def tables(self, context: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """cos and sin of shape [context, dims / 2]."""
         angles = np.arange(context, dtype=np.float32)[:, None] * self._frequencies()[None, :]
@@ -75,18 +80,20 @@ class Rope:
 
 
 def parse_rope(config: Fields, width: int, share: float, *, interleaved: bool, context: int) -> Rope:
-    """Read `rope_parameters`, or the older `rope_theta`, `partial_rotary_factor` and `rope_scaling`.
+    """Read `rope_parameters`, or the older `rope_theta`, `partial_rotary_factor` and `rope_scaling`, which
+    counts where both say something, as in the reference implementation.
 
     `width` is the head size the partial factor applies to, `share` that factor where none is given.
     Raises UnsupportedModel for a rope type that is not built, CheckpointError for a wrong value.
     """
     values: dict[str, Any] = {k: config.raw(k) for k in ("rope_theta", "partial_rotary_factor")}
-    for key in ("rope_scaling", "rope_parameters"):
+    for key in ("rope_parameters", "rope_scaling"):
         extra = config.raw(key)
         if extra is not None and not isinstance(extra, dict):
             raise UnsupportedModel(f"config.json: {key} = {extra!r} is not supported; it must be an object")
-        values.update({k: v for k, v in (extra or {}).items() if v is not None})
-    values["rope_type"] = values.get("rope_type") or values.get("type") or "default"
+        said = {k: v for k, v in (extra or {}).items() if v is not None}
+        values |= said | {"rope_type": said.get("rope_type") or said.get("type") or values.get("rope_type")}
+    values["rope_type"] = values["rope_type"] or "default"
     fields = Fields(values, "config.json: rope_parameters")
     fields.only("rope_type", *_KINDS)
     factor = fields.number("factor", 1.0)

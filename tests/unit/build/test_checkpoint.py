@@ -64,6 +64,17 @@ def test_wrong_values_are_named(copy, name, changes, words):
     assert all(word in message for word in words)
 
 
+def test_yarn_lengthens_the_context_that_was_trained(copy):
+    one = copy()
+    one.config["rope_scaling"] = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
+    assert Checkpoint(one.write()).config.context == 1024
+    one.config["max_position_embeddings"] = 2048
+    assert Checkpoint(one.write()).config.context == 2048
+    one.config["rope_scaling"]["type"] = "linear"
+    one.config["max_position_embeddings"] = 256
+    assert Checkpoint(one.write()).config.context == 256
+
+
 def test_eos_of_the_wrong_type(copy):
     one = copy()
     folder = one.write()

@@ -63,6 +63,12 @@ def test_yarn_magnitude_of_latent_attention():
     assert rope(rope_scaling={**scaling, "attention_factor": 1.5}).magnitude == 1.5
 
 
+def test_scaling_that_was_added_to_parameters_counts():
+    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
+    found = rope(rope_scaling=scaling, rope_parameters={"rope_type": "default", "rope_theta": 5e5})
+    assert (found.kind, found.factor, found.theta) == ("yarn", 4.0, 5e5)
+
+
 def test_llama3_blends_between_its_two_wavelengths():
     scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     found, base = (
