@@ -86,8 +86,9 @@ def load_config(folder: Path) -> ModelConfig:
             "config.json: quantization_config: give the unquantized checkpoint (fp32, fp16 or bf16)"
         )
     generation = folder / "generation_config.json"
-    stops = _object(generation).get("eos_token_id") if generation.is_file() else None
-    return _parse(fields, str(family), values.get("eos_token_id") if stops is None else stops)
+    newer = Fields(_object(generation), generation.name) if generation.is_file() else fields
+    stops = (fields if newer.raw("eos_token_id") is None else newer).ids("eos_token_id")
+    return _parse(fields, str(family), stops)
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _parse(fields: Fields, family: str, stops: Any) -> ModelConfig:
+def _parse(fields: Fields, family: str, stops: tuple[int, ...]) -> ModelConfig:
     hidden, heads, layers = (
         fields.size(k) for k in ("hidden_size", "num_attention_heads", "num_hidden_layers")
     )
@@ -140,7 +141,7 @@ def _parse(fields: Fields, family: str, stops: Any) -> ModelConfig:
         attention_bias=fields.flag("attention_bias", False),
         tied=None if fields.raw("tie_word_embeddings") is None else fields.flag("tie_word_embeddings", False),
         rope=rope,
-        eos_token_ids=_stops(stops),
+        eos_token_ids=stops,
         fused_gate_up=not moe,
         sandwich=family == "glm4",
         qk_norm=family == "glm4_moe" and fields.flag("use_qk_norm", False),
@@ -162,23 +163,22 @@ def _latent(fields: Fields) -> Latent:
 def _experts(fields: Fields, layers: int) -> Experts:
     fields.only("scoring_func", "sigmoid")
     fields.only("topk_method", "noaux_tc")
-    kinds = fields.raw("mlp_layer_types")
-    if kinds is None:
-        dense = fields.raw("first_k_dense_replace")
-        dense = 1 if dense is None else dense
-        kinds = ["dense" if layer < dense else "sparse" for layer in range(layers)]
-    if len(kinds) != layers or set(kinds) - {"dense", "sparse"}:
-        raise CheckpointError(f"config.json: mlp_layer_types must name {layers} layers dense or sparse")
+    if fields.raw("mlp_layer_types") is None:
+        dense = fields.count("first_k_dense_replace", 1)
+        sparse = tuple(layer >= dense for layer in range(layers))
+    else:
+        kinds = fields.each("mlp_layer_types", layers, "dense", "sparse")
+        sparse = tuple(kind == "sparse" for kind in kinds)
     experts = Experts(
         routed=fields.size("n_routed_experts"),
         per_token=fields.size("num_experts_per_tok"),
-        shared=0 if fields.raw("n_shared_experts") in (None, 0) else fields.size("n_shared_experts"),
+        shared=fields.count("n_shared_experts", 0),
         intermediate=fields.size("moe_intermediate_size"),
         groups=fields.size("n_group", 1),
         top_groups=fields.size("topk_group", 1),
         normalize=fields.flag("norm_topk_prob", True),
         scale=fields.number("routed_scaling_factor", 1.0),
-        sparse=tuple(kind == "sparse" for kind in kinds),
+        sparse=sparse,
     )
     per_group, rest = divmod(experts.routed, experts.groups)
     if rest or experts.top_groups > experts.groups or experts.per_token > per_group * experts.top_groups:
@@ -187,12 +187,3 @@ def _experts(fields: Fields, layers: int) -> Experts:
             f"{experts.top_groups} of {experts.groups} groups"
         )
     return experts
-
-
-def _stops(value: Any) -> tuple[int, ...]:
-    ids = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
-        raise CheckpointError(
-            f"config.json: eos_token_id is {value!r}; it must be a token id or a list of them"
-        )
-    return tuple(ids)

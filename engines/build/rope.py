@@ -36,8 +36,8 @@ class Rope:
     softmax_magnitude: float = 1.0
 
     def reach(self, context: int) -> int:
-        """Positions there are: `context`, which model cards leave as it was trained when they tell to add YaRN,
-        or what that lengthens it to."""
+        """Positions there are: `context`, or what YaRN lengthens it to (model cards tell to add that beside
+        the context as it was trained)."""
         return max(context, int(self.factor * self.original_context)) if self.kind == "yarn" else context
 
     def tables(self, context: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -98,7 +98,7 @@ def parse_rope(config: Fields, width: int, share: float, *, interleaved: bool, c
     fields.only("rope_type", *_KINDS)
     factor = fields.number("factor", 1.0)
     dims = int(width * fields.number("partial_rotary_factor", share))
-    kind = values["rope_type"]
+    kind, all_dims = values["rope_type"], fields.number("mscale_all_dim", 0.0, signed=True)
     return Rope(
         dims=dims + dims % 2,
         theta=fields.number("rope_theta", 10000.0),
@@ -112,7 +112,7 @@ def parse_rope(config: Fields, width: int, share: float, *, interleaved: bool, c
         high_factor=fields.number("high_freq_factor", 4.0),
         truncate=fields.flag("truncate", True),
         magnitude=_magnitude(fields, factor) if kind == "yarn" else 1.0,
-        softmax_magnitude=_mscale(factor, fields.number("mscale_all_dim", 0.0)) if kind != "default" else 1.0,
+        softmax_magnitude=_mscale(factor, all_dims) if kind != "default" else 1.0,
     )
 
 
@@ -123,7 +123,7 @@ def _mscale(factor: float, weight: float) -> float:
 def _magnitude(fields: Fields, factor: float) -> float:
     if fields.raw("attention_factor") is not None:
         return fields.number("attention_factor")
-    mscale, all_dims = fields.number("mscale", 0.0), fields.number("mscale_all_dim", 0.0)
+    mscale, all_dims = (fields.number(key, 0.0, signed=True) for key in ("mscale", "mscale_all_dim"))
     if mscale and all_dims:
         return _mscale(factor, mscale) / _mscale(factor, all_dims)
     return _mscale(factor, 1.0)

@@ -54,7 +54,18 @@ def test_what_is_not_built_is_named(copy, name, changes, words):
         ("glm", {"num_key_value_heads": 3}, ["num_attention_heads 4", "num_key_value_heads 3"]),
         ("glm", {"rope_parameters": {"partial_rotary_factor": 2.0}}, ["partial_rotary_factor"]),
         ("glm4-moe", {"num_experts_per_tok": 9}, ["9 of 8 experts"]),
-        ("glm4-moe", {"mlp_layer_types": ["dense"]}, ["mlp_layer_types", "3 layers"]),
+        ("glm4-moe", {"mlp_layer_types": ["dense"]}, ["mlp_layer_types is ['dense']", "a list of 3"]),
+        ("glm4-moe", {"mlp_layer_types": 3}, ["mlp_layer_types is 3", "a list of 3"]),
+        ("glm4-moe", {"mlp_layer_types": [["dense"], "sparse", "sparse"]}, ["mlp_layer_types", "'sparse'"]),
+        (
+            "glm4-moe",
+            {"mlp_layer_types": None, "first_k_dense_replace": "1"},
+            ["first_k_dense_replace is '1'"],
+        ),
+        ("glm4-moe", {"n_shared_experts": -1}, ["n_shared_experts is -1", "0 or a positive"]),
+        ("glm", {"rms_norm_eps": -1}, ["rms_norm_eps is -1", "above 0"]),
+        ("glm", {"rms_norm_eps": float("nan")}, ["rms_norm_eps is nan", "number"]),
+        ("glm", {"rms_norm_eps": 10**400}, ["rms_norm_eps is 1000", "number"]),
     ],
 )
 def test_wrong_values_are_named(copy, name, changes, words):
@@ -79,7 +90,11 @@ def test_eos_of_the_wrong_type(copy):
     one = copy()
     folder = one.write()
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": "<|user|>"}))
-    assert "eos_token_id" in refused(folder)
+    assert "generation_config.json: eos_token_id is '<|user|>'" in refused(folder)
+    (folder / "generation_config.json").unlink()
+    one.config["eos_token_id"] = [1, -1]
+    (folder / "config.json").write_text(json.dumps(one.config))
+    assert refused(folder).startswith("config.json: eos_token_id is [1, -1]")
 
 
 def test_missing_tensors(copy):

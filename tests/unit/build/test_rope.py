@@ -88,3 +88,16 @@ def test_what_is_not_built_is_named():
         rope(rope_scaling={"rope_type": "dynamic", "factor": 2.0})
     with pytest.raises(CheckpointError, match="factor is 'four'"):
         rope(rope_scaling={"rope_type": "yarn", "factor": "four"})
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, math.inf])
+@pytest.mark.parametrize(
+    "key", ["rope_theta", "factor", "beta_fast", "beta_slow", "low_freq_factor", "attention_factor"]
+)
+def test_numbers_that_frequencies_cannot_be_made_of(key, wrong):
+    with pytest.raises(CheckpointError, match=f"{key} is {wrong}; it must be a finite number above 0"):
+        rope(rope_scaling={"rope_type": "yarn", key: wrong})
+
+
+def test_magnitudes_may_be_switched_off():
+    assert rope(rope_scaling={"rope_type": "yarn", "factor": 4.0, "mscale": 0, "mscale_all_dim": 0})
