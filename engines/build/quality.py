@@ -45,8 +45,6 @@ class Reference:
         divergences, losses, same = [], [], 0
         for window, hidden in zip(self._text, self._hidden, strict=True):
             steps = np.flatnonzero(window.counted[1:])
-            if not len(steps):
-                continue
             expected = _log_softmax(_logits(self._source, hidden))
             found = _log_softmax(session.logits(window.ids, steps))
             nexts = window.ids[steps + 1]

@@ -32,7 +32,6 @@ Windows = list[Window]
 _STATES = 1 << 26  # numbers of the residual stream that are kept, and as many of the branch: 512 MiB
 _TOKENS = (16384, 65536)
 _LENGTH = 1024
-_SHORTEST = 2
 
 
 def calibration_tokens(source: Checkpoint) -> int:
@@ -44,6 +43,7 @@ def calibration_tokens(source: Checkpoint) -> int:
 def windows(source: Checkpoint, texts: Sequence[Text], budget: int) -> Windows:
     """Pieces of the texts of up to 1024 tokens, `budget` tokens in all, evenly from all texts.
 
+    Pieces in which no prediction counts are left out: a report on such ones alone would say nothing.
     Raises BuildError for text without a tokenizer.json beside the weights, or ids beyond the vocabulary;
     CheckpointError for a tokenizer.json that cannot be read.
     """
@@ -56,8 +56,8 @@ def windows(source: Checkpoint, texts: Sequence[Text], budget: int) -> Windows:
             wrong = ids.max() if ids.max() >= source.config.vocab_size else ids.min()
             raise BuildError(f"token id {wrong} is beyond the vocabulary of {source.config.vocab_size}")
         cuts = (slice(begin, begin + length) for begin in range(0, len(ids), length))
-        pieces += [Window(ids[cut], counted[cut]) for cut in cuts if len(ids[cut]) >= _SHORTEST]
-    if texts and not any(piece.counted[1:].any() for piece in pieces):
+        pieces += [Window(ids[cut], counted[cut]) for cut in cuts if counted[cut][1:].any()]
+    if texts and not pieces:
         raise BuildError("the calibration or held-out text has no token that another one precedes; give more")
     return sample(pieces, budget)
 

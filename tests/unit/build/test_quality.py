@@ -64,6 +64,14 @@ def test_fp32_perplexity_is_the_reference(tmp_path):
     assert found["perplexity"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_report_is_on_windows_in_which_something_counts(checkpoint):
+    """Also where most have nothing, and fewer than there are fit."""
+    ids = [5, 6] * 128
+    texts = [(ids, [place == 2] * len(ids)) for place in range(60)]
+    (only,) = windows(checkpoint(), texts, 8192)
+    assert only.counted.all() and len(only) == 256
+
+
 def test_text_in_which_nothing_counts(tmp_path):
     with pytest.raises(BuildError, match="no token"):
         build(GOLDEN / "glm", tmp_path / "engine", held_out=[([5, 6, 7], [True, False, False])])
