@@ -52,7 +52,8 @@ def memory_plan(
 ) -> MemoryPlan:
     """What `build` with these options would need at run time; `plan`: as a TensorRT plan (bfloat16).
 
-    Raises CheckpointError or UnsupportedModel as `build` does.
+    Raises CheckpointError, UnsupportedModel or, for a precision or block that cannot be built, BuildError as
+    `build` does.
     """
     source = Checkpoint(checkpoint)
     parameters, recipe, width = source.parameters, Recipe(precision, block, whole_rows=plan), 2 if plan else 4

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from engines.build.parameters import Mixture
-from engines.build.quantize import Format, Quantized, block_for, round_to_nearest
+from engines.build.quantize import BLOCKS, Format, Quantized, block_for, round_to_nearest
 from engines.build.weights import Matrix, Source
+from engines.errors import BuildError
 from engines.manifest import Precision
 
 Role = Literal["linear", "expert", "embedding", "head"]
@@ -61,6 +62,17 @@ class Recipe:
     whole_rows: bool = False
     ends_bits: int = 8
     solution: Solution | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Raises BuildError for what cannot be stored, whatever the model."""
+        if self.precision not in get_args(Precision):
+            raise BuildError(f"precision {self.precision!r} is none of {', '.join(get_args(Precision))}")
+        if self.block not in BLOCKS:
+            raise BuildError(f"block {self.block} is none of {', '.join(map(str, BLOCKS))}")
+        if self.precision == "fp8" and not self.whole_rows:
+            raise BuildError(
+                "fp8 is for TensorRT plans alone; for ONNX Runtime take int8, as small and closer to fp32"
+            )
 
     def format(self, matrix: Matrix, role: Role) -> Format | None:
         """None: the weight stays in floating point.

@@ -3,6 +3,7 @@
 import pytest
 
 from engines.build import build, memory_plan
+from engines.errors import BuildError
 from tests.unit.build.conftest import GOLDEN
 
 
@@ -26,6 +27,19 @@ def test_a_plan_halves_cache_and_floats():
     assert bf16.weights_bytes * 2 == fp32.weights_bytes
     fp8, int8 = (memory_plan(GOLDEN / "glm", plan=True, precision=p) for p in ("fp8", "int8"))
     assert fp8.weights_bytes == int8.weights_bytes < bf16.weights_bytes
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"precision": "int3"}, "'int3' is none of fp32"),
+        ({"precision": "int4", "block": 8}, "block 8 is none of 128"),
+        ({"precision": "fp8"}, "TensorRT plans alone"),
+    ],
+)
+def test_what_cannot_be_built_needs_no_memory(options, words):
+    with pytest.raises(BuildError, match=words):
+        memory_plan(GOLDEN / "glm", **options)
 
 
 def test_what_fits_is_the_most_that_fits():
