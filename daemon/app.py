@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from daemon import heap
 from daemon.agent.agent import Agent
 from daemon.agent.recall import Recall
 from daemon.handler import Handler
+from daemon.kafka.brokers.connecting import connected
 from daemon.kafka.consumer import Consumer
 from daemon.kafka.record import Outgoing
 from daemon.ops.health import HealthServer
@@ -44,6 +45,7 @@ class App:
         self._settings = settings
         self._fleet = Fleet()
         self._orders = Orders(self._fleet, read, settings.instance)
+        self._consumer: Consumer | None = None  # until the brokers have been reached
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
         self._reload = asyncio.Event()
@@ -83,38 +85,48 @@ class App:
                 recall=recall,
             )
             handler = Handler(agent, metrics, settings.kafka, settings.limits)
-            consumer = Consumer(
-                settings.kafka, handler, self._order, memory.forget, settings.limits.request_bytes
-            )
+
+            async def connect() -> Consumer:
+                consumer = Consumer(
+                    settings.kafka, handler, self._order, memory.forget, settings.limits.request_bytes
+                )
+                await consumer.start()
+                return consumer
+
             catalog.on_change = partial(setattr, agent, "registry")
             await catalog.reload()
-            return await self._serve(metrics, consumer, catalog, audit)
+            return await self._serve(metrics, connect, catalog, audit)
         finally:
             await catalog.close()
             await memory.close()
             await fleet.close()
 
-    async def _serve(self, metrics: Metrics, consumer: Consumer, catalog: Catalog, audit: Audit) -> int:
+    async def _serve(
+        self, metrics: Metrics, connect: Callable[[], Awaitable[Consumer]], catalog: Catalog, audit: Audit
+    ) -> int:
         settings, fleet = self._settings, self._fleet
 
-        async def publish(event: ToolAudit) -> None:
-            value = event.model_dump_json(exclude_none=True).encode()
-            await consumer.publish(Outgoing(settings.kafka.audit_topic, event.request_id.encode(), value))
-
         def refresh() -> None:
-            metrics.observe(fleet.stats(), consumer.lag())
+            metrics.observe(fleet.stats(), self._consumer.lag() if self._consumer else 0)
 
         health = HealthServer(
             settings.metrics.host,
             settings.metrics.port,
             metrics.registry,
             alive=fleet.fatal,
-            ready=lambda: fleet.problem() if consumer.partitions else "no partition is assigned yet",
+            ready=self._problem,
             refresh=refresh,
         )
-        port = await health.start()
-        try:
-            await consumer.start()
+        async with contextlib.AsyncExitStack() as stack:
+            port = await health.start()
+            stack.push_async_callback(health.stop)
+            self._consumer = consumer = await connected(connect, settings.kafka)
+            stack.push_async_callback(consumer.stop)
+
+            async def publish(event: ToolAudit) -> None:
+                value = event.model_dump_json(exclude_none=True).encode()
+                await consumer.publish(Outgoing(settings.kafka.audit_topic, event.request_id.encode(), value))
+
             heap.settle()
             log.info(
                 "serving",
@@ -134,11 +146,14 @@ class App:
             )
             await self._drain(consumer)
             await _within(_FLUSH_SECONDS, audit.flush(publish))
-        finally:
-            await consumer.stop()
-            await health.stop()
         log.info("stopped")
         return _exit_code(failure)
+
+    def _problem(self) -> str | None:
+        """Why no request can be answered well, as a sentence."""
+        if self._consumer is None:
+            return "no broker has been reached yet; the log says why"
+        return self._fleet.problem() if self._consumer.partitions else "no partition is assigned yet"
 
     async def _until_stopped(self, *work: Coroutine[Any, Any, None]) -> BaseException | None:
         """Run everything side by side until a signal comes or one of them ends, which is a failure."""

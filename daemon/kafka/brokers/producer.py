@@ -97,9 +97,8 @@ def refuses(error: BaseException) -> bool:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether trying again can help. The client also asserts where brokers are away ("Did we not perform
-    bootstrap?") and refuses operations after an error that it keeps to itself.
+    """Whether trying again can help. Where brokers are away the client also runs out of time or asserts ("Did
+    we not perform bootstrap?"), and it refuses operations after an error that it keeps to itself.
     """
-    return isinstance(error, KafkaError | IllegalOperation | AssertionError) and not isinstance(
-        error, _HOPELESS
-    )
+    passing = isinstance(error, KafkaError | IllegalOperation | AssertionError | TimeoutError)
+    return passing and not isinstance(error, _HOPELESS)

@@ -51,7 +51,7 @@ class TransactionalPublisher:
                     await producer.start()
             except BaseException as error:
                 await close(producer)
-                if may_pass(error) or isinstance(error, TimeoutError):
+                if may_pass(error):
                     raise LaneFenced(f"No transactions at the moment ({error!r}).") from error
                 raise
         return TransactionalLane(producer, TopicPartition(topic, partition), settings.group_id, limit)
