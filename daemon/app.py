@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -54,12 +56,23 @@ class App:
         """Serve until a signal or a failure. Returns the exit status: 0 after a signal, 74 when the GPU
         failed, 1 after any other failure.
 
-        Raises AutoGLMError when something is wrong before serving began.
+        Raises AutoGLMError when something is wrong before serving began. A second signal before that ends the
+        process at once.
         """
         loop = asyncio.get_running_loop()
+        life = asyncio.create_task(self._live())
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
+            loop.add_signal_handler(number, self._on_signal, number, life)
         loop.add_signal_handler(signal.SIGHUP, self._order, Reload(type="reload"))
+        try:
+            return await life
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+            log.info("stopped")
+            return 0
+
+    async def _live(self) -> int:
         settings = self._settings
         tools = settings.tools
         catalog = Catalog(
@@ -206,11 +219,26 @@ class App:
             self._reload.set()
         self._orders.give(order)
 
-    def _on_signal(self) -> None:
-        if self._stopping.is_set():
-            log.warning("forced to stop: what is in work is handed back")
-            self._forced.set()
+    def _on_signal(self, number: int, life: asyncio.Task[int]) -> None:
+        again = self._stopping.is_set()
         self._stopping.set()
+        if self._consumer is not None:
+            if again:
+                log.warning("forced to stop: what is in work is handed back")
+                self._forced.set()
+        elif again:
+            _end(number)
+        else:
+            log.info("stopping before serving began; a second signal ends the process at once")
+            notify("STOPPING=1")
+            life.cancel()
+
+
+def _end(number: int) -> NoReturn:
+    """Without waiting for what is being loaded or connected to: nothing can hurry that."""
+    log.warning("forced to stop before serving began")
+    logging.shutdown()
+    os._exit(128 + number)
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
