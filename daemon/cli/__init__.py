@@ -41,3 +41,18 @@ def main() -> None:
         sys.exit(error.exit_code if isinstance(error, GpuFailed) else usual)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if not _of_kafka(error):
+            raise
+        print(
+            f"autoglm: Kafka: {str(error) or type(error).__name__}; check that the brokers are up, "
+            "`kafka.bootstrap_servers`, `kafka.security_protocol`, and what this client may do there.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+def _of_kafka(error: Exception) -> bool:
+    from aiokafka.errors import KafkaError
+
+    return isinstance(error, KafkaError)

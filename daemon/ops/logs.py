@@ -48,5 +48,9 @@ def configure(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])
-    # aiokafka reports what it retries as errors; what it cannot mend reaches us as an exception.
-    logging.getLogger("aiokafka").setLevel(LEVELS[level] if level == "debug" else logging.CRITICAL)
+    # aiokafka reports what it retries as errors; what it cannot mend reaches us as an exception. Its reasons
+    # are for whoever listens to its logger, as daemon/kafka/brokers/reasons.py does.
+    client = logging.getLogger("aiokafka")
+    client.handlers[:] = [logging.NullHandler()]
+    client.propagate = level == "debug"
+    client.setLevel(LEVELS[level] if level == "debug" else logging.WARNING)

@@ -8,7 +8,8 @@ import structlog
 
 from daemon.kafka.backoff import backoff_seconds
 from daemon.kafka.brokers.producer import may_pass
-from daemon.kafka.settings import KafkaSettings
+from daemon.kafka.brokers.reasons import Reasons
+from daemon.kafka.settings import KafkaSettings, SecurityProtocol
 
 T = TypeVar("T")
 
@@ -18,24 +19,35 @@ log = structlog.get_logger(__name__)
 
 async def connected(connect: Callable[[], Awaitable[T]], settings: KafkaSettings) -> T:
     """The result of `connect`, which is called again for as long as it fails for a reason that may pass; each
-    failure is logged with what to check. Raises its other failures.
+    failure is logged with its reason and what to check. Raises its other failures.
     """
     tries = 0
     while True:
-        try:
-            return await connect()
-        except Exception as error:
-            if not may_pass(error):
-                raise
-            tries += 1
-            seconds = backoff_seconds(tries, _FIRST_SECONDS, _MOST_SECONDS)
-            log.warning(
-                "kafka_not_reached",
-                servers=settings.bootstrap_servers,
-                protocol=settings.security_protocol,
-                reason=str(error) or type(error).__name__,
-                check="is a broker up there, does this host reach it, and is its listener of this protocol "
-                "(`kafka.bootstrap_servers`, `kafka.security_protocol`)?",
-                again_in_seconds=round(seconds, 1),
-            )
+        with Reasons() as reasons:
+            try:
+                return await connect()
+            except Exception as error:
+                if not may_pass(error):
+                    raise
+                tries += 1
+                seconds = backoff_seconds(tries, _FIRST_SECONDS, _MOST_SECONDS)
+                log.warning(
+                    "kafka_not_reached",
+                    servers=settings.bootstrap_servers,
+                    protocol=settings.security_protocol,
+                    error=str(error) or type(error).__name__,
+                    reason=str(reasons) or None,
+                    check=_what_to_check(settings.security_protocol),
+                    again_in_seconds=round(seconds, 1),
+                )
         await asyncio.sleep(seconds)
+
+
+def _what_to_check(protocol: SecurityProtocol) -> str:
+    keys = ["bootstrap_servers", "security_protocol"]
+    if protocol.startswith("SASL"):
+        keys += ["sasl_mechanism", "sasl_username", "sasl_password"]
+    if protocol.endswith("SSL"):
+        keys += ["tls_ca_file", "tls_cert_file", "tls_key_file"]
+    fitting = ", ".join(f"kafka.{key}" for key in keys)
+    return f"a broker is up there, this host reaches what it advertises, its listener fits {fitting}"

@@ -78,6 +78,7 @@ def test_a_signal_ends_the_wait_for_a_broker_that_is_away(start, told):
         bound.bind(("127.0.0.1", 0))
         process = start(f"127.0.0.1:{bound.getsockname()[1]}")
         told(process, "kafka_not_reached")
+        told(process, "Connect call failed")
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS / 2) == 0
 

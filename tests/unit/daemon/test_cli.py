@@ -1,0 +1,16 @@
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from daemon import cli
+
+
+def test_a_failure_of_kafka_is_one_sentence(monkeypatch, capsys):
+    def fail():
+        raise KafkaConnectionError("Unable to bootstrap")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 1
+    assert "Unable to bootstrap" in line and "`kafka.bootstrap_servers`" in line
