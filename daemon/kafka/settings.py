@@ -8,6 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 Delivery = Literal["exactly-once", "at-least-once"]
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+# Each holds one kind of record.
+_OWN_TOPICS = (
+    "reply_topic",
+    "dead_letter_topic",
+    "metrics_topic",
+    "control_topic",
+    "journal_topic",
+    "audit_topic",
+)
 
 
 class KafkaSettings(BaseModel):
@@ -108,6 +117,19 @@ class KafkaSettings(BaseModel):
             self.sasl_username is None or self.sasl_password is None
         ):
             raise ValueError(f"{self.security_protocol} needs sasl_username and sasl_password")
+        return self
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        """A reply on a request topic would be taken for a request, and be answered without end."""
+        named = dict.fromkeys(self.request_topics, "request_topics")
+        for key in _OWN_TOPICS:
+            topic: str = getattr(self, key)
+            if topic in named:
+                raise ValueError(
+                    f"{named[topic]} and {key} both name {topic!r}; give {key} a topic of its own"
+                )
+            named[topic] = key
         return self
 
     def connection(self) -> dict[str, Any]:

@@ -59,6 +59,11 @@ def test_the_file_may_be_named_by_the_environment(tmp_path, monkeypatch):
             r"autoglm\.toml: `engine\.slots`: input should be greater than or equal to 1",
         ),
         ("[engine\n", r"autoglm\.toml: not valid TOML"),
+        (
+            '[kafka]\nrequest_topics = ["a", "b"]\nreply_topic = "b"\n',
+            r"`kafka`: .*request_topics and reply_topic both name 'b'; give reply_topic a topic of its own",
+        ),
+        ('[kafka]\naudit_topic = "autoglm.control"\n', r"control_topic and audit_topic both name"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_named(tmp_path, text, said):
