@@ -1,13 +1,15 @@
 """How the daemon reaches Kafka and what it promises there."""
 
+import re
 import ssl
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Delivery = Literal["exactly-once", "at-least-once"]
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/,@\[\]]+):(?P<port>\d{1,5})")
 # Each holds one kind of record.
 _OWN_TOPICS = (
     "reply_topic",
@@ -110,6 +112,18 @@ class KafkaSettings(BaseModel):
     tls_ca_file: str | None = Field(default=None, description="PEM; the system's authorities when left out.")
     tls_cert_file: str | None = Field(default=None, description="PEM of the client's certificate.")
     tls_key_file: str | None = None
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for address in value.split(","):
+            found = _ADDRESS.fullmatch(address.strip())
+            if not found or not 0 < int(found["port"]) < 2**16:
+                raise ValueError(
+                    f"{address.strip()!r} is not `host:port`; write `kafka.example:9092`, several with "
+                    "commas, IPv6 addresses in brackets: `[::1]:9092`"
+                )
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

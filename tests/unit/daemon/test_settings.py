@@ -89,6 +89,22 @@ def test_what_is_wrong_in_the_environment_is_named(monkeypatch, variable, value,
         load()
 
 
+@pytest.mark.parametrize("value", ["kafka", "kafka:", "kafka:0", "kafka:65536", "a:1,", "a:1,b", "http://a:1",
+                                   "::1:9092", "[::1]", ":9092", ""])  # fmt: skip
+def test_servers_are_hosts_with_ports(monkeypatch, value):
+    monkeypatch.setenv("AUTOGLM_KAFKA__BOOTSTRAP_SERVERS", value)
+    with pytest.raises(ConfigurationError, match=r"BOOTSTRAP_SERVERS: .* is not `host:port`; write"):
+        load()
+
+
+@pytest.mark.parametrize(
+    "value", ["kafka_1:9092", "10.0.0.1:1, b.example:65535", "[::1]:9092,[fe80::1%eth0]:1"]
+)
+def test_servers_may_be_names_and_addresses(monkeypatch, value):
+    monkeypatch.setenv("AUTOGLM_KAFKA__BOOTSTRAP_SERVERS", value)
+    assert load().kafka.bootstrap_servers == value
+
+
 def test_all_problems_are_told_at_once(tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         load(write(tmp_path, "[engine]\nslotz = 3\nslots = 0\n"))
