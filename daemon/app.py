@@ -74,6 +74,7 @@ class App:
 
     async def _live(self) -> int:
         settings = self._settings
+        settings.kafka.connection()  # what is wrong with it should be told before engines are loaded
         tools = settings.tools
         catalog = Catalog(
             load_tools(tools.modules), tuple(tools.declarations), tuple(tools.plugins), tools.entry_points

@@ -1,10 +1,14 @@
 """How the daemon reaches Kafka and what it promises there."""
 
+import contextlib
 import re
 import ssl
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from daemon.errors import ConfigurationError
 
 Delivery = Literal["exactly-once", "at-least-once"]
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -147,7 +151,10 @@ class KafkaSettings(BaseModel):
         return self
 
     def connection(self) -> dict[str, Any]:
-        """Keyword arguments that every aiokafka client takes. Raises OSError for unreadable PEM files."""
+        """Keyword arguments that every aiokafka client takes.
+
+        Raises ConfigurationError for PEM files that cannot be used.
+        """
         password = self.sasl_password.get_secret_value() if self.sasl_password else None
         return {
             "bootstrap_servers": self.bootstrap_servers,
@@ -160,7 +167,20 @@ class KafkaSettings(BaseModel):
         }
 
     def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.tls_ca_file)
+        with _usable(tls_ca_file=self.tls_ca_file):
+            context = ssl.create_default_context(cafile=self.tls_ca_file)
         if self.tls_cert_file is not None:
-            context.load_cert_chain(self.tls_cert_file, self.tls_key_file)
+            with _usable(tls_cert_file=self.tls_cert_file, tls_key_file=self.tls_key_file):
+                context.load_cert_chain(self.tls_cert_file, self.tls_key_file)
         return context
+
+
+@contextlib.contextmanager
+def _usable(**files: str | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # ssl.SSLError is one
+        named = ", ".join(f"`kafka.{key}` = {file}" for key, file in files.items() if file is not None)
+        raise ConfigurationError(
+            f"{named}: cannot be used: {error.strerror or error}; name PEM files that this user may read."
+        ) from error

@@ -1,0 +1,32 @@
+import pytest
+
+from daemon.app import App
+from daemon.errors import ConfigurationError
+from daemon.kafka.settings import KafkaSettings
+from daemon.settings import EngineSettings, Settings
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"tls_ca_file": "/nope"}, r"^`kafka\.tls_ca_file` = /nope: cannot be used: No such file"),
+        (
+            {"tls_ca_file": __file__},
+            rf"`kafka\.tls_ca_file` = {__file__}: cannot be used: .*; name PEM files",
+        ),
+        (
+            {"tls_cert_file": "/cert", "tls_key_file": "/key"},
+            r"^`kafka\.tls_cert_file` = /cert, `kafka\.tls_key_file` = /key: cannot be used",
+        ),
+    ],
+)
+def test_files_that_cannot_be_used_are_named(files, said):
+    with pytest.raises(ConfigurationError, match=said):
+        KafkaSettings(security_protocol="SSL", **files).connection()
+
+
+async def test_they_are_told_before_engines_are_looked_for(tmp_path):
+    kafka = KafkaSettings(security_protocol="SSL", tls_ca_file="/nope")
+    settings = Settings(kafka=kafka, engine=EngineSettings(path=tmp_path / "none"))
+    with pytest.raises(ConfigurationError, match="tls_ca_file"):
+        await App(settings, lambda: settings).run()
