@@ -1,6 +1,7 @@
 """Turn what pydantic says of wrong settings into sentences that name place, key and remedy."""
 
 import difflib
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,9 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_settings import SettingsError
+
+_LIST, _TABLE = '["a", "b"]', '{"key": "value"}'
 
 
 def explain(error: ValidationError, model: type[BaseModel], prefix: str, file: Path | None) -> list[str]:
@@ -29,6 +33,28 @@ def unknown_variables(prefix: str, model: type[BaseModel]) -> list[str]:
                 f"environment {variable}: unknown setting; {near.replace('`', prefix, 1).rstrip('`')}"
             )
     return problems
+
+
+def not_json(error: SettingsError, prefix: str, files: Sequence[Path]) -> str:
+    """Which variable, or which of `files`, holds the list or table that could not be read; not its value,
+    which may be secret."""
+    wrong = error.__cause__
+    if not isinstance(wrong, json.JSONDecodeError):
+        return f"{error}."
+    places = [
+        f"environment {name}"
+        for name, value in os.environ.items()
+        if name.upper().startswith(prefix) and value == wrong.doc
+    ]
+    places += [str(file) for file in files if file.read_bytes().strip() == os.fsencode(wrong.doc)]
+    named = " and ".join(places) or "settings"
+    return f"{named}: not valid JSON: {wrong}; write lists as {_LIST} and tables as {_TABLE}."
+
+
+def not_text(error: UnicodeDecodeError, files: Sequence[Path]) -> str:
+    """Which of `files` is not UTF-8."""
+    named = next((str(file) for file in files if file.read_bytes() == error.object), "settings")
+    return f"{named}: not UTF-8: {error.reason} at byte {error.start}; save it as UTF-8."
 
 
 def _sentence(

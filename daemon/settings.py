@@ -16,11 +16,12 @@ from pydantic_settings import (
     NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
 from daemon.errors import ConfigurationError
-from daemon.explain import explain, unknown_variables
+from daemon.explain import explain, not_json, not_text, unknown_variables
 from daemon.kafka.settings import KafkaSettings
 from daemon.memory.settings import MemorySettings
 from daemon.routing.route import Route, problems
@@ -171,27 +172,43 @@ def load(file: Path | None = None) -> Settings:
 
     Raises ConfigurationError that lists every wrong key with its place and the remedy.
     """
+    wrong = unknown_variables(PREFIX, Settings)
+    chosen: Path | None = None
+    try:
+        chosen = _chosen(file)
+
+        class FromFile(Settings):
+            model_config = SettingsConfigDict(toml_file=chosen)
+
+        settings = FromFile()
+        wrong += [f"{chosen or 'settings'}: {problem}" for problem in _contradictions(settings)]
+    except ValidationError as error:
+        wrong += explain(error, Settings, PREFIX, chosen)
+    except SettingsError as error:
+        wrong.append(not_json(error, PREFIX, _credentials()))
+    except tomllib.TOMLDecodeError as error:
+        wrong.append(f"{chosen}: not valid TOML: {error}; mend that line.")
+    except UnicodeDecodeError as error:
+        wrong.append(not_text(error, [*([chosen] if chosen else []), *_credentials()]))
+    except OSError as error:
+        wrong.append(f"{error.filename}: cannot be read: {error.strerror}; let this user read it.")
+    if wrong:
+        raise ConfigurationError("\n".join(wrong))
+    return settings
+
+
+def _chosen(file: Path | None) -> Path | None:
     named = file or (Path(os.environ["AUTOGLM_CONFIG"]) if "AUTOGLM_CONFIG" in os.environ else None)
     if named and not named.is_file():
         raise ConfigurationError(
             f"{named}: no such file; create it, or leave `--config` out to use the defaults."
         )
-    chosen = named or (SYSTEM_FILE if SYSTEM_FILE.is_file() else None)
+    return named or (SYSTEM_FILE if SYSTEM_FILE.is_file() else None)
 
-    class FromFile(Settings):
-        model_config = SettingsConfigDict(toml_file=chosen)
 
-    wrong = unknown_variables(PREFIX, Settings)
-    try:
-        settings = FromFile()
-        wrong += [f"{chosen or 'settings'}: {problem}" for problem in _contradictions(settings)]
-    except ValidationError as error:
-        wrong += explain(error, Settings, PREFIX, chosen)
-    except tomllib.TOMLDecodeError as error:
-        wrong.append(f"{chosen}: not valid TOML: {error}; mend that line.")
-    if wrong:
-        raise ConfigurationError("\n".join(wrong))
-    return settings
+def _credentials() -> list[Path]:
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return sorted(file for file in Path(directory).rglob("*") if file.is_file()) if directory else []
 
 
 def _contradictions(settings: Settings) -> list[str]:

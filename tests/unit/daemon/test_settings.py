@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from daemon.errors import ConfigurationError
@@ -80,6 +82,7 @@ def test_what_is_wrong_in_the_file_is_named(tmp_path, text, said):
             "x",
             r"AUTOGLM_KAFK__GROUP_ID: unknown setting; did you mean AUTOGLM_KAFKA",
         ),
+        ("AUTOGLM_TOOLS__MODULES", "tools.py", r"AUTOGLM_TOOLS__MODULES: not valid JSON: .*; write lists as"),
         ("AUTOGLM_ENGINE__SLOTS", "many", r"AUTOGLM_ENGINE__SLOTS: input should be a valid integer"),
     ],
 )
@@ -103,6 +106,33 @@ def test_servers_are_hosts_with_ports(monkeypatch, value):
 def test_servers_may_be_names_and_addresses(monkeypatch, value):
     monkeypatch.setenv("AUTOGLM_KAFKA__BOOTSTRAP_SERVERS", value)
     assert load().kafka.bootstrap_servers == value
+
+
+def test_a_credential_that_is_not_json_is_named_without_its_value(tmp_path, monkeypatch):
+    (tmp_path / "autoglm_tools__modules").write_text("secret\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(ConfigurationError, match=r"/autoglm_tools__modules: not valid JSON") as caught:
+        load()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["autoglm.toml", "autoglm_kafka__sasl_password"])
+def test_a_file_that_is_not_utf_8_is_named(tmp_path, monkeypatch, name):
+    file = write(tmp_path, "")
+    (tmp_path / name).write_bytes(b"\xff\xfe[kafka]\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(ConfigurationError, match=rf"/{name}: not UTF-8: .*; save it as UTF-8"):
+        load(file)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    file = write(tmp_path, "")
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ConfigurationError, match=r"autoglm\.toml: cannot be read: Permission denied; let"):
+        load(file)
 
 
 def test_all_problems_are_told_at_once(tmp_path):
