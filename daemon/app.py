@@ -18,6 +18,7 @@ from daemon.agent.recall import Recall
 from daemon.handler import Handler
 from daemon.kafka.brokers.connecting import connected
 from daemon.kafka.consumer import Consumer
+from daemon.kafka.publishing.audit import AuditTopic
 from daemon.kafka.record import Outgoing
 from daemon.ops.health import HealthServer
 from daemon.ops.metrics import Metrics
@@ -33,7 +34,6 @@ from daemon.tools.executor import Executor
 from daemon.tools.loading import load_tools
 from engines.errors import GpuFailed
 from schemas.control import EngineOrder, Reload
-from schemas.event import ToolAudit
 
 log = structlog.get_logger("daemon")
 
@@ -136,11 +136,7 @@ class App:
             stack.push_async_callback(health.stop)
             self._consumer = consumer = await connected(connect, settings.kafka)
             stack.push_async_callback(consumer.stop)
-
-            async def publish(event: ToolAudit) -> None:
-                value = event.model_dump_json(exclude_none=True).encode()
-                await consumer.publish(Outgoing(settings.kafka.audit_topic, event.request_id.encode(), value))
-
+            audits = AuditTopic(settings.kafka.audit_topic, consumer.publish)
             heap.settle()
             log.info(
                 "serving",
@@ -155,11 +151,11 @@ class App:
                 self._orders.run(),
                 self._report(metrics, consumer, refresh),
                 self._keep_alive(),
-                audit.run(publish),
+                audit.run(audits.write),
                 catalog.watch(settings.tools.watch_seconds, self._reload),
             )
             await self._drain(consumer)
-            await _within(_FLUSH_SECONDS, audit.flush(publish))
+            await _within(_FLUSH_SECONDS, audit.flush(audits.write))
         log.info("stopped")
         return _exit_code(failure)
 

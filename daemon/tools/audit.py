@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -23,11 +24,14 @@ _SECRET = re.compile(
 
 
 class Audit:
-    """`instance` names the daemon. `run` publishes what `note` was told, in order, until it is cancelled."""
+    """`instance` names the daemon. `run` publishes what `note` was told, in order, until it is cancelled or
+    fails. What was not published then stays for `flush`, which may repeat the event that was on its way.
+    """
 
     def __init__(self, instance: str) -> None:
         self._instance = instance
-        self._waiting: asyncio.Queue[ToolAudit] = asyncio.Queue()
+        self._waiting: deque[ToolAudit] = deque()
+        self._noted = asyncio.Event()
 
     def note(self, tool: Tool, execution: Execution, context: ToolContext) -> None:
         """Never waits and never fails: also called while a request is being cancelled."""
@@ -48,23 +52,24 @@ class Audit:
             attempts=execution.attempts,
             duration_ms=round(execution.duration_ms, 3),
         )
-        self._waiting.put_nowait(event)
+        self._waiting.append(event)
+        self._noted.set()
         log.debug("tool_call", **event.model_dump(exclude={"type", "instance", "time"}, exclude_none=True))
 
     async def run(self, publish: Callable[[ToolAudit], Awaitable[None]]) -> None:
         """Raises what `publish` raises."""
         while True:
-            event = await self._waiting.get()
-            try:
-                await publish(event)
-            except asyncio.CancelledError:
-                self._waiting.put_nowait(event)  # `flush` sends it, perhaps a second time
-                raise
+            await self._noted.wait()
+            self._noted.clear()
+            await self.flush(publish)
 
     async def flush(self, publish: Callable[[ToolAudit], Awaitable[None]]) -> None:
-        """Publish what is left; to be called when `run` has ended and no tool runs any more."""
-        while not self._waiting.empty():
-            await publish(self._waiting.get_nowait())
+        """Publish what is left; to be called when `run` has ended and no tool runs any more. Raises what
+        `publish` raises.
+        """
+        while self._waiting:
+            await publish(self._waiting[0])
+            self._waiting.popleft()
 
 
 def masked(arguments: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:

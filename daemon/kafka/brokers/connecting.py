@@ -1,19 +1,16 @@
 """Brokers that are away are waited for."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
 
-from daemon.kafka.backoff import backoff_seconds
-from daemon.kafka.brokers.producer import may_pass
+from daemon.kafka.brokers.patience import patiently
 from daemon.kafka.brokers.reasons import Reasons
 from daemon.kafka.settings import KafkaSettings, SecurityProtocol
 
 T = TypeVar("T")
 
-_FIRST_SECONDS, _MOST_SECONDS = 1.0, 30.0
 log = structlog.get_logger(__name__)
 
 
@@ -21,26 +18,24 @@ async def connected(connect: Callable[[], Awaitable[T]], settings: KafkaSettings
     """The result of `connect`, which is called again for as long as it fails for a reason that may pass; each
     failure is logged with its reason and what to check. Raises its other failures.
     """
-    tries = 0
-    while True:
-        with Reasons() as reasons:
-            try:
-                return await connect()
-            except Exception as error:
-                if not may_pass(error):
-                    raise
-                tries += 1
-                seconds = backoff_seconds(tries, _FIRST_SECONDS, _MOST_SECONDS)
-                log.warning(
-                    "kafka_not_reached",
-                    servers=settings.bootstrap_servers,
-                    protocol=settings.security_protocol,
-                    error=str(error) or type(error).__name__,
-                    reason=str(reasons) or None,
-                    check=_what_to_check(settings.security_protocol),
-                    again_in_seconds=round(seconds, 1),
-                )
-        await asyncio.sleep(seconds)
+    reasons = Reasons()
+
+    async def attempt() -> T:
+        with reasons:
+            return await connect()
+
+    def tell(error: Exception, seconds: float) -> None:
+        log.warning(
+            "kafka_not_reached",
+            servers=settings.bootstrap_servers,
+            protocol=settings.security_protocol,
+            error=str(error) or type(error).__name__,
+            reason=str(reasons) or None,
+            check=_what_to_check(settings.security_protocol),
+            again_in_seconds=seconds,
+        )
+
+    return await patiently(attempt, tell)
 
 
 def _what_to_check(protocol: SecurityProtocol) -> str:

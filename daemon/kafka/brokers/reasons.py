@@ -9,7 +9,7 @@ _NAME = "aiokafka"
 
 
 class Reasons(logging.Handler):
-    """Collects, inside its `with` block, what the client says of brokers that it cannot connect to."""
+    """Collects, inside its latest `with` block, what the client says of brokers that it cannot connect to."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -23,6 +23,7 @@ class Reasons(logging.Handler):
             self._said[record.getMessage()] = None
 
     def __enter__(self) -> Self:
+        self._said.clear()
         logging.getLogger(_NAME).addHandler(self)
         return self
 

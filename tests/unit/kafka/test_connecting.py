@@ -5,14 +5,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupAuthorizationFailedError
 from structlog.testing import capture_logs
 
-from daemon.kafka.brokers import connecting
+from daemon.kafka.brokers import patience
 from daemon.kafka.brokers.connecting import connected
 from daemon.kafka.settings import KafkaSettings
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(connecting, "_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(patience, "_FIRST_SECONDS", 0.0)
 
 
 async def answer(reader, writer):

@@ -84,3 +84,23 @@ async def test_every_execution_leaves_an_event(registry):
     assert first.arguments["password"] == "***" and first.error is None and first.duration_ms > 0
     assert events[1].error == "less than nothing" and "amount" in events[2].error
     assert events[3].duration_ms > 0
+
+
+async def test_what_could_not_be_published_stays_in_its_order(registry):
+    audit, events = Audit("host/1"), []
+
+    async def refuse(event):
+        raise RuntimeError("refused")
+
+    async def publish(event):
+        events.append(event.arguments["amount"])
+
+    executor = Executor(executed=audit.note)
+    context = ToolContext(request_id="r", topic="t", record="t/0/1", idempotency_key="k")
+    for amount in (1, 2):
+        arguments = {"amount": amount, "password": "p", "account": ACCOUNT, "others": []}
+        await executor.run(registry.get("pay"), arguments, context)
+    with pytest.raises(RuntimeError, match="refused"):
+        await audit.run(refuse)
+    await audit.flush(publish)
+    assert events == [1, 2]
