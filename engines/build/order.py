@@ -5,17 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
 
 from engines.build.checkpoint import Checkpoint, reading
 from engines.build.graph.dialects import DIALECTS
 from engines.build.place import check_place
 from engines.build.plan import PlanOptions, check_options, load_flavour, targets
-from engines.build.quantize import BLOCKS
 from engines.build.recipe import Recipe
 from engines.build.windows import Windows
 from engines.errors import BuildError
-from engines.manifest import Dialect, FileEntry, Precision
+from engines.manifest import Dialect, FileEntry
 
 REVISION = 2
 """Raised when the same checkpoint and options give other files than before."""
@@ -43,16 +41,10 @@ class Order:
 
     def check(self, source: Checkpoint, out: Path) -> None:
         """Raise BuildError for what cannot be built, or not in `out`."""
-        if self.recipe.precision not in get_args(Precision):
-            raise BuildError(
-                f"precision {self.recipe.precision!r} is none of {', '.join(get_args(Precision))}"
-            )
         if self.recipe.precision == "fp8":
             self._check_fp8()
         if self.plan:
             self._check_plan(self.plan, source.config.context)
-        if self.recipe.block not in BLOCKS:
-            raise BuildError(f"block {self.recipe.block} is none of {', '.join(map(str, BLOCKS))}")
         if unknown := [kind for kind in self.dialects if kind not in DIALECTS]:
             raise BuildError(f"dialect {unknown[0]!r} is none of {', '.join(DIALECTS)}")
         if not self.dialects and not self.plan:
@@ -60,7 +52,7 @@ class Order:
         check_place(out, source.folder.resolve())
 
     def _check_fp8(self) -> None:
-        if self.dialects or not self.plan:
+        if self.dialects:
             raise BuildError(
                 "fp8 is for TensorRT plans alone; for ONNX Runtime take int8, as small and closer to fp32"
             )
