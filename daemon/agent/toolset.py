@@ -1,9 +1,13 @@
 """The tools that one request offers to the model."""
 
+import asyncio
+import json
 from dataclasses import dataclass
 from typing import Any
 
+from daemon.agent.speaker import LONG_SCHEMA
 from daemon.errors import InvalidRequest
+from daemon.tools.json_schema import problem
 from daemon.tools.registry import Registry
 from daemon.tools.tool import Tool
 from schemas.message import NamedToolChoice
@@ -38,9 +42,6 @@ def select(request: Request, registry: Registry) -> Toolset:
             server[name] = tool
         else:
             name, schema = entry.function.name, entry.model_dump(exclude_none=True)
-            members = entry.function.parameters.get("properties", {})
-            if not isinstance(members, dict):
-                raise InvalidRequest(f"tools: {name}: `properties` must be an object of JSON Schemas.")
         if name in schemas:
             raise InvalidRequest(f"tools: {name!r} is there twice; keep one.")
         schemas[name] = schema
@@ -51,3 +52,23 @@ def select(request: Request, registry: Registry) -> Toolset:
     if choice == "required" and not schemas:
         raise InvalidRequest("tool_choice: `required` needs at least one tool.")
     return Toolset(tuple(schemas.values()), tuple(server.items()), named or str(choice))
+
+
+async def check(tools: Toolset) -> None:
+    """Raises InvalidRequest for a schema of the caller's that is none."""
+    functions = [schema["function"] for schema in tools.schemas]
+    texts = {
+        function["name"]: json.dumps(function["parameters"])
+        for function in functions
+        if tools.tool(function["name"]) is None
+    }
+    if sum(map(len, texts.values())) > LONG_SCHEMA:  # the event loop must stay free for the others
+        await asyncio.to_thread(_check, texts)
+    else:
+        _check(texts)
+
+
+def _check(texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        if wrong := problem(text, python_patterns=False):
+            raise InvalidRequest(f"tools: {name}: `parameters`: {wrong}; mend it there.")

@@ -1,11 +1,13 @@
 """The arguments of a tool that comes with a JSON schema instead of a typed function."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import jsonschema
 
 from daemon.tools.errors import ToolDeclarationError
+from daemon.tools.json_schema import problem
 
 # The parameter through which such a tool gets its ToolContext; no argument of a model can have that name.
 CONTEXT = "$context"
@@ -25,13 +27,8 @@ class SchemaSignature:
             raise ToolDeclarationError(f"{where}: the schema of the arguments must have type `object`.")
         self.schema.setdefault("properties", {})
         self.schema.setdefault("required", [])
-        try:
-            jsonschema.Draft202012Validator.check_schema(self.schema)
-        except jsonschema.SchemaError as error:
-            place = ".".join(map(str, error.absolute_path)) or "the top"
-            raise ToolDeclarationError(
-                f"{where}: no JSON Schema at {place}: {error.message}; mend it there."
-            ) from None
+        if wrong := problem(json.dumps(self.schema), python_patterns=True):
+            raise ToolDeclarationError(f"{where}: {wrong}; mend it there.")
         self._validator = jsonschema.Draft202012Validator(self.schema)
 
     def values(self, arguments: dict[str, Any]) -> dict[str, Any]:

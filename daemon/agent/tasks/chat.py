@@ -9,7 +9,7 @@ from daemon.agent.job import Job
 from daemon.agent.recall import Recall
 from daemon.agent.record import Record
 from daemon.agent.retrieval import shortlist
-from daemon.agent.toolset import select
+from daemon.agent.toolset import check, select
 from daemon.errors import InvalidRequest
 from daemon.tools.registry import Registry
 from engines.errors import PromptTooLong
@@ -71,6 +71,7 @@ class ChatTask:
     ) -> Conclusion:
         request = job.request
         tools = select(request, registry)
+        await check(tools)
         asked = [turn["content"] for turn in messages if turn["role"] == "user"][-_ASKED:]
         called = {call["function"]["name"] for turn in messages for call in turn.get("tool_calls", ())}
         tools = shortlist(tools, "\n".join(asked), self.max_tools, called)

@@ -4,14 +4,15 @@ from typing import Any
 
 from engines.tokenizer.errors import ToolSchemaRefused
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "string": str,
-    "integer": int,
+# Exactly these: to Python, a bool is an int as well.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
     "number": (int, float),
-    "boolean": bool,
-    "array": list,
-    "object": dict,
-    "null": type(None),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
 }
 _COMBINED = ("$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties")
 
@@ -21,7 +22,8 @@ def argument_schema(function: dict[str, Any], write_defaults: bool) -> dict[str,
 
     JSON Schema allows properties that nobody named; a model would fill them with inventions, so the top level
     is closed where it plainly lists its properties. With `write_defaults`, properties with a usable default
-    become required: writing a default means the same as leaving it out. Raises ToolSchemaRefused.
+    become required: writing a default means the same as leaving it out. `parameters` must be a valid JSON
+    Schema. Raises ToolSchemaRefused.
     """
     schema = function.get("parameters") or {"type": "object", "properties": {}}
     properties = schema.get("properties", {})
@@ -60,5 +62,6 @@ def _usable_default(property_: Any) -> bool:
     default = property_["default"]
     if "enum" in property_:
         return default in property_["enum"]
-    kind = _TYPES.get(property_.get("type", ""))
-    return kind is not None and isinstance(default, kind)
+    named = property_.get("type", [])
+    kinds = [named] if isinstance(named, str) else named
+    return any(type(default) in _TYPES.get(kind, ()) for kind in kinds)

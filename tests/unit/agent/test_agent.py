@@ -5,8 +5,10 @@ import time
 
 import pytest
 
+from daemon.agent import toolset
 from daemon.agent.constraints import Constraints
 from daemon.agent.job import Job
+from daemon.tools import json_schema
 from schemas.reply import Delta
 from schemas.request import Request
 from tests.unit.agent.conftest import CALL, engine_of, says
@@ -156,10 +158,30 @@ async def test_a_refused_schema_is_named(ask):
     assert "bad_one" in reply.error.message and "zip" in reply.error.message
 
 
-async def test_tools_whose_members_are_none_are_told_by_name(ask):
-    reply = await ask(says("\nHello<|user|>"), tools=[function("odd", {"type": "object", "properties": [1]})])
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        ({"properties": [1]}, "properties"),
+        ({"required": None}, "required"),
+        ({"required": 5}, "required"),
+        ({"properties": {"a": {"type": "string", "default": "x", "enum": None}}}, "properties.a.enum"),
+        ({"properties": {"a": {"$ref": 5}}}, "properties.a.$ref"),
+    ],
+)
+async def test_a_callers_schema_that_is_none_is_told_by_name_and_place(ask, wrong, place):
+    odd = function("odd", {"type": "object", "properties": {}} | wrong)
+    reply = await ask(says("\nHello<|user|>"), tools=["note", odd])
     assert (reply.status, reply.error.code) == ("rejected", "invalid_request")
-    assert "tools: odd: `properties`" in reply.error.message
+    assert f"tools: odd: `parameters`: no JSON Schema at {place}: " in reply.error.message
+    assert reply.error.message.endswith("; mend it there.")
+
+
+async def test_a_callers_schema_may_say_what_python_does_not_know(ask):
+    members = {"name": {"type": "string", "pattern": "^\\p{L}+$"}}
+    reply = await ask(
+        says("\nHello<|user|>"), tools=[function("f", {"type": "object", "properties": members})]
+    )
+    assert reply.status == "ok"
 
 
 @pytest.mark.parametrize("wanted", [{"regex": "[^\\s\\S]"}, {"choice": ["<|user|>"]}])
@@ -183,6 +205,21 @@ async def test_a_long_schema_is_looked_at_beside_the_event_loop(start, ask, monk
         members = {f"member_{i}": {"type": "string"} for i in range(count)}
         wanted = {"type": "json_schema", "json_schema": {"schema": {"type": "object", "properties": members}}}
         assert (await ask(None, agent=agent, tools=[], response_format=wanted)).structured == {}
+    assert threads == [True, False]
+
+
+async def test_a_callers_long_schema_is_checked_beside_the_event_loop(start, ask, monkeypatch):
+    agent, threads = start(says("\nHello<|user|>")), []
+    problem = json_schema.problem
+
+    def watched(*arguments, **options):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return problem(*arguments, **options)
+
+    monkeypatch.setattr(toolset, "problem", watched)
+    for count in (1, 150):
+        members = {f"member_{i}": {"type": "string"} for i in range(count)}
+        await ask(None, agent=agent, tools=[function("f", {"type": "object", "properties": members})])
     assert threads == [True, False]
 
 

@@ -12,6 +12,7 @@ import pytest
 from engines.tokenizer import Answer, Call, Shape
 from engines.tokenizer.errors import ToolSchemaRefused
 from engines.tokenizer.formats import choose
+from engines.tokenizer.formats.arguments import argument_schema
 
 from .conftest import TICKET, tool
 
@@ -282,6 +283,22 @@ def test_shared_definitions_reach_every_property(tokenizer):
 def test_parameters_must_be_an_object(tokenizer):
     with pytest.raises(ToolSchemaRefused, match="tool f"):
         tokenizer.format.grammar([{"function": {"name": "f", "parameters": {"type": "array"}}}])
+
+
+@pytest.mark.parametrize(
+    ("property_", "usable"),
+    [
+        ({"type": ["string", "null"], "default": None}, True),
+        ({"type": ["string", "null"], "default": 5}, False),
+        ({"type": "string", "default": None}, False),
+        ({"type": "integer", "default": True}, False),
+        ({"type": "number", "default": 5}, True),
+        ({"default": 5}, False),
+    ],
+)
+def test_only_a_default_of_the_propertys_type_is_written(property_, usable):
+    schema = argument_schema(tool("f", {"a": property_}, [])["function"], write_defaults=True)
+    assert schema["required"] == (["a"] if usable else [])
 
 
 def written(tokenizer, name, arguments):
