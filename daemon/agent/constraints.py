@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from daemon.agent.errors import UnsupportedSchema
+from daemon.tools.grammar import reason
 from engines.errors import GrammarError
 from engines.serve.grammar import Grammar
 from engines.tokenizer import Format, Shape
@@ -71,7 +72,7 @@ class Constraints:
         try:
             return Grammar.lark(self._format.grammar(tools, choice, answer=shape, parallel=parallel))
         except GrammarError as error:
-            raise UnsupportedSchema(f"{self._culprit(tools, shape)}: {_reason(error)}") from error
+            raise UnsupportedSchema(f"{self._culprit(tools, shape)}: {reason(error)}") from error
 
     def _culprit(self, tools: list[dict[str, Any]], shape: Shape | None) -> str:
         for tool in tools:
@@ -80,8 +81,3 @@ class Constraints:
             except GrammarError:
                 return f"tools: {tool['function']['name']}"
         return "response_format" if shape is not None else "tools"
-
-
-def _reason(error: GrammarError) -> str:
-    """What the caller can change, without the grammar that we made around it."""
-    return str(error).partition("failed to compile JSON schema: ")[2].partition("\n")[0] or str(error)

@@ -3,17 +3,19 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
-from daemon.tools import declarations, plugins
+from daemon.tools import declarations, grammar, plugins
 from daemon.tools.errors import ToolDeclarationError
 from daemon.tools.kinds.credentials import Credentials
+from daemon.tools.kinds.declaration import Opened
 from daemon.tools.part import Part, Source
 from daemon.tools.registry import Registry
+from daemon.tools.tool import Tool
 from schemas.errors import AutoGLMError
 
 log = structlog.get_logger(__name__)
@@ -131,7 +133,7 @@ class Catalog:
             if refusal and refusal.source.fingerprint == source.fingerprint and not refusal.over:
                 return earlier, refusal.problem
         try:
-            part = Part(source, await source.open())
+            part = Part(source, await _offered(await source.open()))
         except Exception as error:  # of a plug-in, a library, the file system
             problem = str(error)
             if not isinstance(error, AutoGLMError):
@@ -184,6 +186,30 @@ class Catalog:
 
     def _current_stamp(self) -> str:
         return plugins.stamp([*self.plugins_in, *declarations.files(self.declared_in)])
+
+
+async def _offered(opened: Opened) -> Opened:
+    """Without the tools that no model could call. Raises ToolDeclarationError when none is left."""
+    refused = await asyncio.to_thread(_refused, opened.tools)
+    if not refused:
+        return opened
+    tools = tuple(tool for tool in opened.tools if tool.name not in refused)
+    problems = (*opened.problems, *refused.values())
+    if not tools:
+        await opened.close()
+        raise ToolDeclarationError("\n".join(problems))
+    return replace(opened, tools=tools, problems=problems)
+
+
+def _refused(tools: Iterable[Tool]) -> dict[str, str]:
+    """Why not, by name."""
+    refused = {}
+    for tool in tools:
+        try:
+            grammar.check(tool)
+        except ToolDeclarationError as error:
+            refused[tool.name] = str(error)
+    return refused
 
 
 async def _close(part: Part) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from daemon.tools import grammar
 from daemon.tools.errors import ToolModuleError
 from daemon.tools.registry import Registry, declared_in
 from schemas.errors import AutoGLMError
@@ -40,6 +41,7 @@ def load_tools(sources: Iterable[str], registry: Registry | None = None) -> Regi
                 ) from error
         new = {id(tool) for tool in declared}
         for tool in [*declared, *(tool for tool in declared_in(source) if id(tool) not in new)]:
+            grammar.check(tool)
             registry.add(tool)
     return registry
 

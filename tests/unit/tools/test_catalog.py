@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.tools import plugins
+from daemon.tools import grammar, plugins
 from daemon.tools.catalog import Catalog
 from daemon.tools.executor import Executor
 from daemon.tools.kinds.http import HttpDeclaration
@@ -90,6 +90,35 @@ async def test_what_is_broken_is_refused_and_the_rest_goes_on(catalog, folders):
     assert len(problems.splitlines()) == 5
     # What is still wrong is still told, but not tried again before it changes.
     assert "\n".join(await catalog.reload()) == problems
+
+
+async def test_a_tool_that_no_model_could_call_is_refused_by_itself(catalog, folders):
+    plugin, file = folders / "plugins.d/mine.py", folders / "tools.d/a.toml"
+    plugin.write_text(
+        PLUGIN.format(name="good", answer="x")
+        + "@register_tool(description='d')\ndef tag(words: set[str]) -> None: ...\n"
+    )
+    table = declared(folders / "x.db", "a", answer=":name")
+    file.write_text(table + '[tools.a.arguments.name]\ntype = "string"\n')
+    (problem,) = await catalog.reload()
+    assert catalog.registry.names() == ["good", "a"]
+    assert problem.startswith(f"tool 'tag' ({plugin}:") and 'Unimplemented keys: ["uniqueItems"]; ' in problem
+    kept = catalog.registry.get("a")
+    file.write_text(table + "[tools.a.arguments.name]\ntype = \"string\"\npattern = '^(?=.*a).+$'\n")
+    (_, problem) = await catalog.reload()
+    assert catalog.registry.get("a") is kept
+    assert problem.startswith(f"tool 'a' ({file}: tools.a)") and "look-around" in problem
+
+
+async def test_a_tool_is_looked_at_once(catalog, folders, monkeypatch):
+    looked, check = [], grammar.check
+    monkeypatch.setattr(grammar, "check", lambda tool: looked.append(tool.name) or check(tool))
+    file = folders / "tools.d/shop.toml"
+    file.write_text(declared(folders / "x.db", "a"))
+    await catalog.reload()
+    file.write_text(declared(folders / "x.db", "a", "b"))
+    await catalog.reload()
+    assert looked == ["a", "b"]
 
 
 async def test_a_broken_edit_leaves_what_worked(catalog, folders):

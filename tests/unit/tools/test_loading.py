@@ -41,6 +41,18 @@ def test_a_broken_file_is_named_with_the_reason(tmp_path, text):
         load_tools([str(path)])
 
 
+@pytest.mark.parametrize("hint", ["set[str]", "Path", "bytes"])
+def test_a_tool_that_no_model_could_call_is_named_with_the_remedy(tmp_path, hint):
+    path = tmp_path / "odd.py"
+    path.write_text(
+        "from pathlib import Path\n" + TOOL.replace("NAME", "weather").replace("Place)", f"{hint})")
+    )
+    with pytest.raises(
+        ToolDeclarationError, match=r"'weather' \(.*odd\.py:.*arguments: .*; use simpler types"
+    ):
+        load_tools([str(path)])
+
+
 @pytest.mark.parametrize("source", ["no_such_package.tools", "/no/such/file.py"])
 def test_a_missing_module_is_named(source):
     with pytest.raises(ToolModuleError, match=source):
