@@ -1,6 +1,7 @@
 """Runs tool calls. Whatever a tool does, the outcome is a result that the model can read."""
 
 import asyncio
+import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -162,17 +163,24 @@ class Executor:
         slots = self._slots.setdefault((tool.name, tool.concurrency), asyncio.Semaphore(tool.concurrency))
         await slots.acquire()
         begun.set()
-        if not is_async:
-            # A thread that was left behind holds its slot until it ends, so that hung calls cannot pile up.
-            return await in_thread(
-                lambda: to_json(function(), self.result_bytes), f"tool-{tool.name}", slots.release
-            )
+        place = _Place(slots.release)
         try:
-            return to_json(await function(), self.result_bytes)
+            if is_async:
+                returned = self._plain(await function())
+            else:
+                place.share()
+                returned = await in_thread(lambda: self._plain(function()), f"tool-{tool.name}", place.leave)
+            if inspect.isawaitable(returned):  # of a lambda, say, that calls a coroutine function
+                returned = to_json(await returned, self.result_bytes)
+            return returned
         except (SystemExit, KeyboardInterrupt) as error:  # would end the event loop
             raise RuntimeError(repr(error)) from error
         finally:
-            slots.release()
+            place.leave()
+
+    def _plain(self, value: Any) -> Any:
+        """JSON data; what is still to be awaited stays as it is, for only the event loop can."""
+        return value if inspect.isawaitable(value) else to_json(value, self.result_bytes)
 
     def _abandon(self, task: asyncio.Task[Any]) -> None:
         self._abandoned.add(task)  # asyncio itself keeps only weak references
@@ -183,6 +191,25 @@ class Executor:
         self._abandoned.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not complain
+
+
+class _Place:
+    """One of a tool's places, which the call holds and the thread it runs in: `free` when both have left.
+
+    A thread that was left behind holds it until it ends, so that hung calls cannot pile up.
+    """
+
+    def __init__(self, free: Callable[[], None]) -> None:
+        self._free = free
+        self._holders = 1
+
+    def share(self) -> None:
+        self._holders += 1
+
+    def leave(self) -> None:
+        self._holders -= 1
+        if not self._holders:
+            self._free()
 
 
 def _told(tool: Tool, error: Exception) -> tuple[Outcome, Any, bool]:

@@ -23,9 +23,9 @@ class Tool:
     `read_only`: changes nothing. `idempotent`: running a call twice does no more than running it once.
     `compensate(arguments, result)` undoes a finished call; it must be safe to repeat, for a crash may make
     it run again. `reconcile(arguments, context)` finds out whether the call with `context.idempotency_key`
-    took place: it returns that call's result, or None when it did not. Both may be sync or async;
-    `compensate` gets the context as well if it takes three parameters. `scopes` are what a caller must hold
-    to use it.
+    took place: it returns that call's result, or None when it did not. Both may be sync or async, or return
+    what is to be awaited; `compensate` gets the context as well if it takes three parameters. `scopes` are
+    what a caller must hold to use it.
     `keywords` are words and example requests, in any language, by which it is found when there are more tools
     than the model gets to see; the model does not see them.
     `origin` is where the function stands, as `file:line`.

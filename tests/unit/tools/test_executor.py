@@ -237,3 +237,44 @@ async def test_cancelling_the_request_cancels_the_tool():
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.wait_for(cancelled.wait(), 1)
+
+
+async def test_what_is_to_be_awaited_is_awaited_whoever_returns_it():
+    done = []
+
+    async def act(what):
+        done.append(what)
+        return what
+
+    def call():
+        return act("called")
+
+    executor = Executor()
+    assert (await executor.run(declared(call), {})).result == "called"
+    tool = declared(
+        call,
+        compensate=lambda arguments, result: act("undone"),
+        reconcile=lambda arguments, context: act("asked"),
+    )
+    assert await executor.compensate(tool, {}, None, ToolContext()) == ("ok", "undone")
+    assert await executor.reconcile(tool, {}, ToolContext()) == ("ok", "asked")
+    assert done == ["called", "undone", "asked"]
+
+
+async def test_a_call_holds_its_place_while_what_it_returned_is_awaited():
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def wait():
+        begun.set()
+        await release.wait()
+
+    def call():
+        return wait()
+
+    tool, executor = declared(call, concurrency=1, timeout=30), Executor()
+    calls = [asyncio.create_task(executor.run(tool, {})) for _ in range(2)]
+    await begun.wait()
+    assert executor._slots["t", 1].locked()
+    release.set()
+    assert [(await one).outcome for one in calls] == ["ok", "ok"]
+    assert not executor._slots["t", 1].locked()
