@@ -85,6 +85,8 @@ class Executor:
             values = tool.signature.values(arguments)
         except ValueError as error:
             execution = replace(execution, result={"error": str(error)})
+        except Exception as error:  # of a type's own code, such as __post_init__
+            execution = replace(execution, result={"error": _failed(tool, error)})
         else:
             if tool.signature.context_parameter is not None:
                 values = {**values, tool.signature.context_parameter: context}
@@ -223,8 +225,13 @@ def _told(tool: Tool, error: Exception) -> tuple[Outcome, Any, bool]:
         case CallInDoubt():
             return ("error" if tool.read_only else "unknown"), {"error": _safe(error)}, False
         case _:
-            log.warning("tool failed", tool=tool.name, origin=tool.origin, exc_info=error)
-            return "error", {"error": f"{type(error).__name__}: {_safe(error)}"}, False
+            return "error", {"error": _failed(tool, error)}, False
+
+
+def _failed(tool: Tool, error: Exception) -> str:
+    """What the model is told of a fault in the tool's own code, which its author finds in the log."""
+    log.warning("tool failed", tool=tool.name, origin=tool.origin, exc_info=error)
+    return f"{type(error).__name__}: {_safe(error)}"
 
 
 def _passed(deadline: float | None) -> bool:

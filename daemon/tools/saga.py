@@ -82,7 +82,11 @@ class Saga:
         )
         for number, (_, made) in turn.items():
             self._executions.setdefault(number, Execution(made.name, made.arguments, None, "unknown", 0.0))
-        await asyncio.gather(*(self._run(number, *call, context) for number, call in turn.items()))
+        running = (self._run(number, *call, context) for number, call in turn.items())
+        # Whatever becomes of one of them, nothing may be undone while another still runs.
+        for failure in await asyncio.gather(*running, return_exceptions=True):
+            if failure is not None:
+                raise failure
         self._refuse_unknown(turn)
         return [self._executions[number] for number in turn]
 

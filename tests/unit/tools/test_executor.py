@@ -48,6 +48,21 @@ async def test_wrong_arguments_do_not_reach_the_function():
     assert execution.result["error"].startswith("amount: ")
 
 
+async def test_a_type_that_fails_on_the_arguments_is_a_result():
+    @dataclass
+    class Known:
+        city: str
+
+        def __post_init__(self):
+            {"Köln": 1}[self.city]
+
+    def never(place: Known):
+        raise AssertionError
+
+    execution = await run(never, {"place": {"city": "Ulm"}})
+    assert (execution.outcome, execution.result) == ("error", {"error": "KeyError: 'Ulm'"})
+
+
 async def test_failures_are_results():
     def refuses():
         raise ToolError("order A1 not found")

@@ -178,6 +178,27 @@ async def test_reading_is_not_journaled_and_runs_side_by_side():
     assert world.saved == {}
 
 
+async def test_nothing_is_left_running_when_a_call_cannot_be_run():
+    ran = []
+
+    async def slow():
+        for _ in range(20):
+            await asyncio.sleep(0)
+        ran.append("slow")
+
+    def broken(tool, execution, context):
+        if tool.name == "fast":
+            raise MemoryError("no room")
+
+    async def fast(): ...
+
+    registry = tools(fast=(fast, {}), slow=(slow, {}))
+    saga = Saga(Executor(executed=broken), Journal(KEY, Process(World())), registry.get)
+    with pytest.raises(MemoryError):
+        await act(saga, registry, "fast", "slow")
+    assert ran == ["slow"]
+
+
 async def test_what_is_too_long_to_go_on_from_is_undone():
     world, undone = World(), []
     registry = tools(a=(lambda: 1, {"compensate": lambda arguments, result: undone.append(result)}))
