@@ -135,12 +135,20 @@ class Executor:
     async def _attempt(
         self, tool: Tool, function: Callable[[], Any], is_async: bool, deadline: float | None
     ) -> tuple[Outcome, Any, bool]:
-        """(outcome, result, whether the function itself said so: then another attempt would not help)."""
-        seconds = self.timeout if tool.timeout is None else tool.timeout
-        if deadline is not None:
-            seconds = min(seconds, max(0.0, deadline - time.monotonic()))
-        begun = asyncio.Event()
-        task = asyncio.ensure_future(self._call(tool, function, is_async, begun))
+        """(outcome, result, whether the function itself said so: then another attempt would not help).
+
+        Waits for a free place as long as the call itself may take from then on.
+        """
+        slots = self._slots.setdefault((tool.name, tool.concurrency), asyncio.Semaphore(tool.concurrency))
+        try:
+            async with asyncio.timeout(self._seconds(tool, deadline)):
+                await slots.acquire()
+        except TimeoutError:
+            return "error", {"error": f"{tool.name} is busy; the call was not made"}, False
+        place = _Place(slots.release)
+        task = asyncio.ensure_future(self._call(tool, function, is_async, place))
+        task.add_done_callback(lambda _: place.leave())  # also of one that is cancelled before it begins
+        seconds = self._seconds(tool, deadline)
         try:
             done, _ = await asyncio.wait({task}, timeout=seconds)
         except asyncio.CancelledError:
@@ -149,8 +157,6 @@ class Executor:
         if not done:
             # Cancelled but not awaited: a tool may ignore its cancellation.
             self._abandon(task)
-            if not begun.is_set():
-                return "error", {"error": f"{tool.name} is busy; the call was not made"}, False
             return "timeout", {"error": f"{tool.name} did not answer within {seconds:.3g} s"}, False
         try:
             return "ok", task.result(), True
@@ -159,13 +165,11 @@ class Executor:
         except Exception as error:
             return _told(tool, error)
 
-    async def _call(
-        self, tool: Tool, function: Callable[[], Any], is_async: bool, begun: asyncio.Event
-    ) -> Any:
-        slots = self._slots.setdefault((tool.name, tool.concurrency), asyncio.Semaphore(tool.concurrency))
-        await slots.acquire()
-        begun.set()
-        place = _Place(slots.release)
+    def _seconds(self, tool: Tool, deadline: float | None) -> float:
+        seconds = self.timeout if tool.timeout is None else tool.timeout
+        return seconds if deadline is None else min(seconds, max(0.0, deadline - time.monotonic()))
+
+    async def _call(self, tool: Tool, function: Callable[[], Any], is_async: bool, place: "_Place") -> Any:
         try:
             if is_async:
                 returned = self._plain(await function())
@@ -177,8 +181,6 @@ class Executor:
             return returned
         except (SystemExit, KeyboardInterrupt) as error:  # would end the event loop
             raise RuntimeError(repr(error)) from error
-        finally:
-            place.leave()
 
     def _plain(self, value: Any) -> Any:
         """JSON data; what is still to be awaited stays as it is, for only the event loop can."""

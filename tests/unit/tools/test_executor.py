@@ -178,6 +178,26 @@ async def test_hung_calls_do_not_pile_up():
     assert (await executor.run(tool, {})).outcome == "ok"
 
 
+async def test_a_call_has_its_whole_time_however_long_it_waited_for_a_place(monkeypatch):
+    loop = asyncio.get_running_loop()
+    passed, clock = [0.0], loop.time
+    monkeypatch.setattr(loop, "time", lambda: clock() + passed[0])
+    begun, release = ([asyncio.Event(), asyncio.Event()] for _ in range(2))
+
+    async def act(number: int):
+        begun[number].set()
+        await release[number].wait()
+
+    tool, executor = declared(act, timeout=100, concurrency=1), Executor()
+    calls = [asyncio.create_task(executor.run(tool, {"number": number})) for number in range(2)]
+    for number in range(2):
+        await begun[number].wait()
+        passed[0] += 60
+        await asyncio.sleep(0.01)  # what is overdue now would end
+        release[number].set()
+    assert [(await call).outcome for call in calls] == ["ok", "ok"]
+
+
 async def test_a_thread_that_is_free_runs_the_next_call_and_a_hung_one_does_not():
     release = threading.Event()
 
