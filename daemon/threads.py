@@ -19,7 +19,7 @@ async def in_thread(
 
     Not asyncio.to_thread: a function that never returns would hold one of its workers for ever, and the
     interpreter would wait for it at exit. These are daemon threads, as many as are needed: one can be left
-    behind.
+    behind. Raises RuntimeError when the system does not give another one.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
@@ -47,7 +47,11 @@ async def in_thread(
         except RuntimeError:
             return  # the loop is closed: the daemon has stopped meanwhile
 
-    _run_in_some_thread((name, run))
+    try:
+        _run_in_some_thread((name, run))
+    except BaseException:
+        finished()
+        raise
     return await future
 
 

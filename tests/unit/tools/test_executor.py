@@ -1,10 +1,12 @@
 import asyncio
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 
 import pytest
 
+from daemon import threads
 from daemon.tools.context import ToolContext
 from daemon.tools.executor import Executor
 from daemon.tools.registry import Registry, register_tool
@@ -216,6 +218,19 @@ async def test_a_thread_that_is_free_runs_the_next_call_and_a_hung_one_does_not(
         assert (await executor.run(tool, {"hang": False})).outcome == "ok"
     finally:
         release.set()
+
+
+async def test_a_thread_that_cannot_be_started_holds_no_place(monkeypatch):
+    def refuses(thread):
+        raise RuntimeError("can't start new thread")
+
+    tool, executor = declared(lambda: 1, timeout=30, concurrency=1), Executor()
+    with monkeypatch.context() as patched:
+        patched.setattr(threads, "_idle", deque())
+        patched.setattr(threading.Thread, "start", refuses)
+        assert (await executor.run(tool, {})).result == {"error": "RuntimeError: can't start new thread"}
+    assert not executor._slots["t", 1].locked()
+    assert (await executor.run(tool, {})).result == 1
 
 
 async def test_the_deadline_shortens_the_timeout():
