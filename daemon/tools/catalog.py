@@ -166,26 +166,42 @@ class Catalog:
                 task.add_done_callback(self._closing.discard)
 
     def _scan(self) -> tuple[list[Source], dict[str, str]]:
-        """The sources there are, and what is wrong with the files that cannot be read."""
+        """The sources there are, and what is wrong with the files and folders that cannot be read."""
         found: list[Source] = []
-        unreadable: dict[str, str] = {}
         if self.entry_points:
             found += plugins.installed()
+        credentials = Credentials()
+        files, unreadable = self._declaration_files()
         for folder in self.plugins_in:
             try:
-                found += plugins.in_folders([folder])
+                found += list(plugins.in_folder(folder))
             except OSError as error:
-                unreadable[str(folder)] = f"{folder}: cannot be read: {error}; mend its permissions."
-        credentials = Credentials()
-        for file in declarations.files(self.declared_in):
+                unreadable[str(folder)] = _unreadable(folder, error)
+        for file in files:
             try:
                 found += declarations.sources(file, credentials)
             except ToolDeclarationError as error:
                 unreadable[str(file)] = str(error)
         return found, unreadable
 
+    def _declaration_files(self) -> tuple[list[Path], dict[str, str]]:
+        """The files there are, and what is wrong with the folders that cannot be listed."""
+        found: list[Path] = []
+        unreadable: dict[str, str] = {}
+        for place in self.declared_in:
+            try:
+                found += declarations.files(place)
+            except OSError as error:
+                unreadable[str(place)] = _unreadable(place, error)
+        return found, unreadable
+
     def _current_stamp(self) -> str:
-        return plugins.stamp([*self.plugins_in, *declarations.files(self.declared_in)])
+        files, unreadable = self._declaration_files()
+        return ";".join([plugins.stamp([*self.plugins_in, *files]), *unreadable.values()])
+
+
+def _unreadable(place: Path, error: OSError) -> str:
+    return f"{place}: cannot be read: {error}; mend it there."
 
 
 async def _offered(opened: Opened) -> Opened:

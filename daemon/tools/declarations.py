@@ -3,7 +3,7 @@
 import asyncio
 import json
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -34,12 +34,17 @@ KINDS = {
 }
 
 
-def files(places: Iterable[Path]) -> list[Path]:
-    """The declaration files among `places`, files or folders, in a fixed order. A folder need not exist."""
-    found = []
-    for place in places:
-        found += [place] if place.suffix == ".toml" else sorted(place.glob("*.toml"))
-    return found
+def files(place: Path) -> list[Path]:
+    """The declaration files of `place`, a file or a folder, in a fixed order. A folder need not exist.
+
+    Raises OSError when it cannot be listed.
+    """
+    if place.suffix == ".toml":
+        return [place]
+    try:
+        return sorted(path for path in place.iterdir() if path.suffix == ".toml")
+    except FileNotFoundError:
+        return []
 
 
 def sources(file: Path, credentials: Credentials) -> Iterator[Source]:

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -23,19 +24,21 @@ _LOAD_SECONDS = 30.0
 _imported: set[str] = set()
 
 
-def in_folders(folders: Iterable[Path]) -> Iterator[Source]:
-    """A plug-in per `*.py` file and per package; names that begin with `_` or `.` are none."""
-    for folder in folders:
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            file = path / "__init__.py" if path.is_dir() else path
-            if path.name[0] in "._" or file.suffix != ".py" or not file.is_file():
-                continue
-            yield Source(
-                key=str(path),
-                group=str(path),
-                fingerprint=stamp([path]),
-                open=partial(_open, str(path), partial(execute, file)),
-            )
+def in_folder(folder: Path) -> Iterator[Source]:
+    """A plug-in per `*.py` file and per package; names that begin with `_` or `.` are none.
+
+    The folder need not exist. Raises OSError when it cannot be listed.
+    """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        file = path / "__init__.py" if path.is_dir() else path
+        if path.name[0] in "._" or file.suffix != ".py" or not file.is_file():
+            continue
+        yield Source(
+            key=str(path),
+            group=str(path),
+            fingerprint=stamp([path]),
+            open=partial(_open, str(path), partial(execute, file)),
+        )
 
 
 def installed() -> Iterator[Source]:
@@ -54,16 +57,25 @@ def installed() -> Iterator[Source]:
 
 
 def stamp(paths: Iterable[Path]) -> str:
-    """Changes when one of the files, or a Python file below one of the folders, does."""
+    """Changes when one of the files, or a Python file below one of the folders, does. What cannot be read, or
+    goes away meanwhile, is left out."""
     found = []
     for path in paths:
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        # Path.is_dir raises where a folder above it is closed.
+        for file in _python_below(path) if os.path.isdir(path) else [path]:  # noqa: PTH112
             try:
                 status = file.stat()
             except OSError:
                 continue
             found.append(f"{file}:{status.st_mtime_ns}:{status.st_size}:{status.st_ino}")
     return ";".join(found)
+
+
+def _python_below(folder: Path) -> list[Path]:
+    # Not rglob: that raises when a folder goes away during the walk.
+    return sorted(
+        Path(place, name) for place, _, names in os.walk(folder) for name in names if name.endswith(".py")
+    )
 
 
 async def _open(key: str, load: Callable[[], object]) -> Opened:

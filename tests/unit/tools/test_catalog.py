@@ -1,4 +1,5 @@
 import asyncio
+import os
 import sqlite3
 import sys
 from pathlib import Path
@@ -259,14 +260,39 @@ async def test_whatever_goes_wrong_at_a_source_the_rest_goes_on(catalog, folders
     iterdir = type(folders).iterdir
 
     def closed(path):
-        if path.name == "plugins.d":
+        if path.name in ("plugins.d", "tools.d"):
             raise PermissionError(13, "Permission denied", str(path))
         return iterdir(path)
 
     monkeypatch.setattr(type(folders), "iterdir", closed)
     problems = await catalog.reload()
-    assert any("plugins.d: cannot be read" in problem for problem in problems)
+    for name in ("plugins.d", "tools.d"):
+        assert any(problem.startswith(f"{folders / name}: cannot be read: ") for problem in problems)
     assert set(catalog.registry.names()) == {"c", "a"}  # what was there stays
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "gone"), PermissionError(13, "closed")])
+def test_what_cannot_be_looked_at_changes_the_stamp_and_raises_nothing(folders, monkeypatch, error):
+    """As happens when a folder goes away or is closed during the walk."""
+    pack = folders / "plugins.d/pack"
+    pack.mkdir()
+    for file in (pack / "inner.py", folders / "plugins.d/mine.py"):
+        file.write_text("")
+
+    def refusing(function):
+        def refuse(path, **options):
+            if str(path) == str(pack):
+                raise error
+            return function(path, **options)
+
+        return refuse
+
+    both = plugins.stamp([folders / "plugins.d"])
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))
+    left = plugins.stamp([folders / "plugins.d"])
+    assert left and left != both and plugins.stamp([pack]) == ""
+    monkeypatch.setattr(os, "stat", refusing(os.stat))
+    assert plugins.stamp([pack]) == ""
 
 
 async def test_servers_are_waited_for_side_by_side(catalog, folders):
