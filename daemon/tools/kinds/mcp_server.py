@@ -22,7 +22,8 @@ from mcp_types import (
 )
 from mcp_types import Tool as McpTool
 
-from daemon.tools.errors import CallInDoubt
+from daemon.tools.errors import CallInDoubt, RemoteUnavailable
+from daemon.tools.kinds.mcp_http import McpHttpClient, Passage, watch
 
 log = structlog.get_logger(__name__)
 
@@ -75,24 +76,34 @@ class McpServer:
 
     async def call(self, name: str, arguments: dict[str, Any], seconds: float) -> Any:
         """The result as JSON data. Raises ValueError with what the tool says is wrong, CallInDoubt when the
-        connection fails on the way."""
+        connection fails on the way, RemoteUnavailable when the call was not made."""
         client = await asyncio.shield(self._client)
+        passage = watch()
         try:
             result = await client.call_tool(name, arguments, read_timeout_seconds=seconds)
-        except MCPError as error:
-            if error.code == REQUEST_TIMEOUT:
-                raise CallInDoubt(f"the MCP server did not answer within {seconds:.3g} s") from None
-            if error.code != CONNECTION_CLOSED:
-                raise ValueError(error.message) from None
-            self._lose(client)
-            raise CallInDoubt("the MCP server is gone") from None
-        except Exception as error:  # whatever the transport raises when its other end is not there
-            self._lose(client)
-            raise CallInDoubt(f"the MCP server cannot be reached ({type(error).__name__})") from None
+        except Exception as error:
+            raise self._failure(client, error, passage, seconds) from None
         data = _data(result)
         if result.is_error:
             raise ValueError(data if isinstance(data, str) else "the tool failed")
         return data
+
+    def _failure(self, client: Client, error: Exception, passage: Passage, seconds: float) -> Exception:
+        """What `call` raises when the client raised `error`."""
+        if passage.not_made is not None:
+            self._lose(client)
+            return RemoteUnavailable(f"{passage.not_made}; the call was not made")
+        if passage.in_doubt is not None:
+            return CallInDoubt(passage.in_doubt)
+        if not isinstance(error, MCPError):  # whatever the transport raises when its other end is not there
+            self._lose(client)
+            return CallInDoubt(f"the MCP server cannot be reached ({type(error).__name__})")
+        if error.code == REQUEST_TIMEOUT:
+            return CallInDoubt(f"the MCP server did not answer within {seconds:.3g} s")
+        if error.code == CONNECTION_CLOSED:
+            self._lose(client)
+            return CallInDoubt("the MCP server is gone")
+        return ValueError(error.message)
 
     def _lose(self, client: Client) -> None:
         """Let later calls wait for the next connection, if `client` was not replaced already."""
@@ -142,7 +153,7 @@ class McpServer:
                 log_file = stack.enter_context(Path(os.devnull).open("w"))  # noqa: ASYNC230, SIM115
                 transport = stdio_client(parameters, errlog=log_file)
             else:
-                http = httpx2.AsyncClient(headers=self._headers, trust_env=False, timeout=None)
+                http = McpHttpClient(headers=self._headers, trust_env=False, timeout=None)
                 await stack.enter_async_context(http)
                 transport = streamable_http_client(self._url, http_client=http)
             yield await stack.enter_async_context(Client(transport, message_handler=self._heard, cache=None))

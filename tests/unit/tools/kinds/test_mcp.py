@@ -9,6 +9,7 @@ import pytest
 from daemon.tools.context import ToolContext
 from daemon.tools.declarations import parse
 from daemon.tools.executor import Executor
+from tests.unit.tools.kinds.mcp_sessions import Sessions
 
 DESK = str(Path(__file__).with_name("mcp_desk.py"))
 STDIO = {"kind": "mcp", "argv": [sys.executable, DESK], "environment": {"KEY": "{credential:token}"}}
@@ -47,6 +48,12 @@ async def served():
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     await process.wait()
+
+
+@pytest.fixture
+async def sessions():
+    async with Sessions().serve() as serving:
+        yield serving
 
 
 async def run(opened, name, arguments=None):
@@ -89,6 +96,37 @@ async def test_tools_over_http(connect, served):
     assert (tools["look_up"].retries, tools["put"].retries) == (2, 0)
     assert tools["put"].scopes == {"desk"}
     assert (await run(opened, "look_up", {"key": "k"})).result["key"] == "k"
+
+
+@pytest.mark.parametrize("says_why", [False, True])
+async def test_a_server_that_forgot_the_session_is_connected_to_again(connect, sessions, says_why):
+    opened = await connect(kind="mcp", url=sessions.url, retries=3, timeout_seconds=60)
+    sessions.says_why = says_why
+    sessions.restart()
+    refused = await run(opened, "desk_put")
+    assert refused.outcome == "error" and "the call was not made" in refused.result["error"]
+    assert (await run(opened, "desk_put")).result == "done"
+    sessions.restart()
+    read = await run(opened, "desk_look_up")
+    assert (read.result, read.attempts) == ("done", 2)
+    assert sessions.called == ["put", "look_up"] and opened.changed()
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(502, "unknown"), (504, "unknown"), (403, "error")])
+async def test_what_a_gateway_says_of_a_call(connect, sessions, status, outcome):
+    opened = await connect(kind="mcp", url=sessions.url, timeout_seconds=60)
+    sessions.gateway = status
+    assert (await run(opened, "desk_put")).outcome == outcome
+    assert (await run(opened, "desk_look_up")).outcome == "error"
+    sessions.gateway = None
+    assert (await run(opened, "desk_put")).result == "done"
+
+
+async def test_what_reached_no_server_was_not_made(connect, sessions):
+    opened = await connect(kind="mcp", url=sessions.url, timeout_seconds=60)
+    await sessions.server.close()
+    away = await run(opened, "desk_put")
+    assert away.outcome == "error" and "cannot be reached; the call was not made" in away.result["error"]
 
 
 @pytest.mark.parametrize(
