@@ -51,9 +51,10 @@ class McpDeclaration(Common):
             environment={key: credentials.reveal(text) for key, text in self.environment.items()},
             url=credentials.reveal(self.url or ""),
             headers={key: credentials.reveal(text) for key, text in self.headers.items()},
+            connect_seconds=self.connect_seconds,
         )
         tools, problems = [], []
-        offered = await server.start(self.connect_seconds)
+        offered = await server.start()
         for unknown in sorted(self.keywords.keys() - {listed.name for listed in offered}):
             problems.append(
                 f"{origin}: `keywords` names {unknown!r}, which the server does not have; drop it."

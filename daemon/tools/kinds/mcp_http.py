@@ -1,11 +1,14 @@
 """HTTP under an MCP client that keeps what became of a call: the client's own errors do not tell."""
 
+import asyncio
 import json
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
+
+_LEAVE_SECONDS = 2.0
 
 
 @dataclass
@@ -31,7 +34,11 @@ class McpHttpClient(httpx2.AsyncClient):
     """Sends as ever. The MCP client sends in the context of the task that calls."""
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Raises what httpx2 raises."""
+        """Raises what httpx2 raises, and TimeoutError when a server does not let go of its session."""
+        if request.method == "DELETE":
+            # Taking leave must hold up neither the next connection nor the end of the daemon.
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                return await super().send(request, **options)
         passage = _PASSAGE.get()
         if passage is None or not _is_call(request):
             return await super().send(request, **options)

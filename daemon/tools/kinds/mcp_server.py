@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 _PAGES = 100
 _RECONNECT_SECONDS = 1.0
+_HEAD_START_SECONDS = 0.5
 
 
 class McpServer:
@@ -42,28 +43,32 @@ class McpServer:
         environment: dict[str, str],
         url: str,
         headers: dict[str, str],
+        connect_seconds: float,
     ) -> None:
         self.changed = False
         self._argv, self._cwd, self._environment = argv, cwd, environment
         self._url, self._headers = url, headers
+        self._connect_seconds = connect_seconds
+        self._tools: list[McpTool] = []
         self._client: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self, seconds: float) -> list[McpTool]:
-        """Connect and list the tools. Raises ValueError when that does not succeed within `seconds`."""
+    async def start(self) -> list[McpTool]:
+        """Connect and list the tools. Raises ValueError when that does not succeed in time."""
         self._task = asyncio.create_task(self._stay_connected(), name="mcp")
         try:
-            async with asyncio.timeout(seconds):
-                either: set[asyncio.Future[Any]] = {self._task, self._client}
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                if self._task.done():
-                    self._task.result()
-                return await self._list(self._client.result())
+            either: set[asyncio.Future[Any]] = {self._task, self._client}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self._task.done():
+                self._task.result()
+            return self._tools
         except BaseException as error:
             await self.stop()
             if isinstance(error, TimeoutError):
-                raise ValueError(f"the MCP server did not answer within {seconds:.3g} s; is it up?") from None
+                raise ValueError(
+                    f"the MCP server did not answer within {self._connect_seconds:.3g} s; is it up?"
+                ) from None
             if isinstance(error, Exception):
                 raise ValueError(f"the MCP server cannot be used: {_reason(error)}; is it up?") from None
             raise
@@ -77,7 +82,12 @@ class McpServer:
     async def call(self, name: str, arguments: dict[str, Any], seconds: float) -> Any:
         """The result as JSON data. Raises ValueError with what the tool says is wrong, CallInDoubt when the
         connection fails on the way, RemoteUnavailable when the call was not made."""
-        client = await asyncio.shield(self._client)
+        # A little before whoever waits gives up: then it is known that nothing was done.
+        try:
+            async with asyncio.timeout(seconds - min(_HEAD_START_SECONDS, seconds / 4)):
+                client = await asyncio.shield(self._client)
+        except TimeoutError:
+            raise RemoteUnavailable("the MCP server is not connected; the call was not made") from None
         passage = watch()
         try:
             result = await client.call_tool(name, arguments, read_timeout_seconds=seconds)
@@ -126,7 +136,10 @@ class McpServer:
         was_there = False
         while True:
             try:
-                async with self._connected() as client:
+                async with asyncio.timeout(self._connect_seconds) as limit, self._connected() as client:
+                    # Also when it is not the first: the client would list them after a call otherwise.
+                    self._tools = await self._list(client)
+                    limit.reschedule(None)
                     self._lost.clear()
                     self._client.set_result(client)
                     was_there = True

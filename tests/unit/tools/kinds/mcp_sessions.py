@@ -1,5 +1,6 @@
 """An MCP server with sessions, of which `restart` leaves none, and a gateway in front of it."""
 
+import asyncio
 import uuid
 from contextlib import asynccontextmanager
 
@@ -15,10 +16,12 @@ NOT_FOUND = {"jsonrpc": "2.0", "id": None, "error": {"code": -32001, "message": 
 
 class Sessions:
     """`called`: the tools that were called. `gateway`: the status it answers calls with, None to let them
-    through; `says_why`: whether an unknown session gets a JSON-RPC error along with its 404."""
+    through; `says_why`: whether an unknown session gets a JSON-RPC error along with its 404. `hangs`:
+    answers nothing; `hung` gets the methods of what it does not answer."""
 
     def __init__(self):
         self.called, self.gateway, self.says_why = [], None, False
+        self.hangs, self.hung, self._end = False, asyncio.Queue(), asyncio.Event()
         self._known = set()
 
     @asynccontextmanager
@@ -28,11 +31,15 @@ class Sessions:
         async with TestServer(app) as running:
             self.server, self.url = running, str(running.make_url("/mcp"))
             yield self
+            self._end.set()
 
     def restart(self):
         self._known.clear()
 
     async def _answer(self, request):
+        if self.hangs:
+            self.hung.put_nowait(request.method)
+            await self._end.wait()
         if request.method != "POST":
             return web.Response(status=405)
         message, session = await request.json(), request.headers.get("Mcp-Session-Id")

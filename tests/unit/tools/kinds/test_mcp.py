@@ -8,7 +8,10 @@ import pytest
 
 from daemon.tools.context import ToolContext
 from daemon.tools.declarations import parse
+from daemon.tools.errors import RemoteUnavailable
 from daemon.tools.executor import Executor
+from daemon.tools.kinds import mcp_http, mcp_server
+from daemon.tools.kinds.mcp_server import McpServer
 from tests.unit.tools.kinds.mcp_sessions import Sessions
 
 DESK = str(Path(__file__).with_name("mcp_desk.py"))
@@ -127,6 +130,37 @@ async def test_what_reached_no_server_was_not_made(connect, sessions):
     await sessions.server.close()
     away = await run(opened, "desk_put")
     assert away.outcome == "error" and "cannot be reached; the call was not made" in away.result["error"]
+
+
+@pytest.fixture
+async def server(sessions):
+    """Connected to `sessions`."""
+    server = McpServer(argv=[], cwd=None, environment={}, url=sessions.url, headers={}, connect_seconds=60)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+async def test_what_finds_no_connection_was_not_made(server, sessions):
+    await sessions.server.close()
+    with pytest.raises(RemoteUnavailable, match="cannot be reached; the call was not made"):
+        await server.call("put", {}, 60)
+    with pytest.raises(RemoteUnavailable, match="not connected; the call was not made"):
+        await server.call("put", {}, 0.01)
+
+
+async def test_a_server_that_hangs_does_not_hold_up_the_next_connection(server, sessions, monkeypatch):
+    monkeypatch.setattr(mcp_server, "_RECONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(mcp_http, "_LEAVE_SECONDS", 0.01)
+    server._connect_seconds = 0.5
+    sessions.restart()
+    with pytest.raises(RemoteUnavailable):
+        await server.call("put", {}, 60)
+    sessions.hangs = True
+    # The client library gives up the first one by itself, but no more.
+    assert [await sessions.hung.get() for _ in range(3)] == ["DELETE", "POST", "POST"]
+    sessions.hangs = False
+    assert await server.call("put", {}, 60) == "done"
 
 
 @pytest.mark.parametrize(
