@@ -26,7 +26,7 @@ class RemoteUnavailable(RuntimeError):
 
 
 class ResultRefused(ToolError):
-    """The tool returned something that is not JSON; return dicts, lists, strings, numbers or models."""
+    """The call was made, but its result cannot be told; return dicts, lists, strings, numbers or models."""
 
 
 class CallTooLarge(AutoGLMError):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from daemon.tools.context import ToolContext
-from daemon.tools.errors import ToolError
+from daemon.tools.errors import CallInDoubt, ResultRefused, ToolError
 from daemon.tools.kinds.credentials import Credentials
 from daemon.tools.kinds.declaration import Declaration, Opened
 from daemon.tools.kinds.template import as_text
@@ -48,6 +48,7 @@ class CommandDeclaration(Declaration):
 class _Program:
     def __init__(self, declaration: CommandDeclaration, credentials: Credentials) -> None:
         self._declaration, self._credentials = declaration, credentials
+        self._reads = declaration.read_only is True
         self._argv = [credentials.template(text) for text in declaration.argv]
         self._stdin = None if declaration.stdin is None else credentials.template(declaration.stdin)
         used = {name for template in self._argv for name in template.names}
@@ -71,8 +72,10 @@ class _Program:
         self._environment = {key: credentials.reveal(text) for key, text in declaration.environment.items()}
 
     async def call(self, values: dict[str, Any], context: ToolContext) -> Any:
-        """What the program printed. Raises ToolError with the end of its messages when it fails."""
+        """What the program printed. Raises ToolError with the end of its messages when it fails, CallInDoubt
+        when it was killed midway, ResultRefused when it succeeded and printed no JSON although it should."""
         declaration = self._declaration
+        seconds = declaration.seconds(context, read_only=self._reads)
         argv, given = self._rendered(values), self._stdin.render(values) if self._stdin else None
         inherited = {key: os.environ[key] for key in declaration.inherit if key in os.environ}
         try:
@@ -91,10 +94,10 @@ class _Program:
                 raise
             raise ToolError("the arguments are longer than a program may get; ask for less") from None
         try:
-            async with asyncio.timeout(declaration.seconds(context)):
+            async with asyncio.timeout(seconds):
                 status, output, errors = await self._finish(process, given)
         except TimeoutError:
-            raise ToolError(f"stopped after {declaration.seconds(context):.3g} s") from None
+            raise self._killed(f"stopped after {seconds:.3g} s") from None
         finally:
             _kill(process.pid)
             # Closes the pipes, also those that a process of another group still holds.
@@ -102,14 +105,15 @@ class _Program:
             await process.wait()
         if status not in declaration.exit_statuses:
             told = self._credentials.hide(errors.decode(errors="replace").strip())
-            raise ToolError(f"{_ending(status)}: {told}" if told else _ending(status))
+            ending = f"{_ending(status)}: {told}" if told else _ending(status)
+            raise ToolError(ending) if status >= 0 else self._killed(ending)
         text = output.decode(errors="replace")
         if declaration.output == "text":
             return text
         try:
             return json.loads(text)
         except ValueError:
-            raise ToolError("the program's output is no JSON") from None
+            raise ResultRefused("the program's output is no JSON") from None
 
     async def _finish(
         self, process: asyncio.subprocess.Process, given: str | None
@@ -139,8 +143,12 @@ class _Program:
         while chunk := await stream.read(65_536):
             body += chunk
             if len(body) > self._declaration.max_output_bytes:
-                raise ToolError(f"the output has more than {self._declaration.max_output_bytes} bytes")
+                raise self._killed(f"the output has more than {self._declaration.max_output_bytes} bytes")
         return bytes(body)
+
+    def _killed(self, why: str) -> Exception:
+        """A program that did not come to its end may have done some of its work, or all."""
+        return ToolError(why) if self._reads else CallInDoubt(why)
 
     def _rendered(self, values: dict[str, Any]) -> list[str]:
         """Raises ValueError for a value that the program would take for an option, and for NUL."""

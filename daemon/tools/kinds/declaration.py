@@ -10,7 +10,7 @@ import jmespath
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from daemon.tools.context import ToolContext
-from daemon.tools.errors import CallInDoubt, RemoteUnavailable, ToolError
+from daemon.tools.errors import CallInDoubt, RemoteUnavailable, ResultRefused, ToolError
 from daemon.tools.kinds.argument import Argument, fill_in, object_schema
 from daemon.tools.kinds.credentials import Credentials
 from daemon.tools.schema_signature import CONTEXT, SchemaSignature
@@ -40,7 +40,7 @@ _TOLD = (ValueError, ToolError, CallInDoubt, RemoteUnavailable)
 
 def _without_secrets(error: Exception, credentials: Credentials) -> Exception:
     """What the model is told: whoever answers may repeat what it was sent."""
-    kind = type(error) if isinstance(error, CallInDoubt | RemoteUnavailable) else ToolError
+    kind = type(error) if isinstance(error, CallInDoubt | RemoteUnavailable | ResultRefused) else ToolError
     return kind(credentials.hide(str(error)))
 
 
@@ -56,9 +56,9 @@ class Common(BaseModel):
     read_only: bool | None = None
     idempotent: bool | None = None
 
-    def seconds(self, context: ToolContext) -> float:
-        """How long a call may take from now on."""
-        if context.deadline is None:
+    def seconds(self, context: ToolContext, *, read_only: bool) -> float:
+        """How long a call may take from now on: a deadline would leave one with side effects in doubt."""
+        if context.deadline is None or not read_only:
             return self.timeout_seconds
         return max(0.0, min(self.timeout_seconds, context.deadline - time.monotonic()))
 
@@ -147,4 +147,4 @@ class Declaration(Common):
         try:
             return jmespath.search(self.pick, result)
         except jmespath.exceptions.JMESPathError as error:
-            raise ToolError(f"the result has another form than expected: {error}") from None
+            raise ResultRefused(f"the result has another form than expected: {error}") from None

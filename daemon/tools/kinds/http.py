@@ -11,7 +11,7 @@ import httpx2
 from pydantic import Field
 
 from daemon.tools.context import ToolContext
-from daemon.tools.errors import CallInDoubt, RemoteUnavailable, ToolError
+from daemon.tools.errors import CallInDoubt, RemoteUnavailable, ResultRefused, ToolError
 from daemon.tools.kinds.credentials import Credentials, refers
 from daemon.tools.kinds.declaration import Declaration, Opened
 from daemon.tools.kinds.template import Template, Tree, as_text, render_tree, tree_names
@@ -76,7 +76,11 @@ class _Remote:
         )
 
     async def call(self, values: dict[str, Any], context: ToolContext) -> Any:
-        """The response, as JSON when it says so, else as text."""
+        """The response, as JSON when it says so, else as text.
+
+        Raises ToolError with what the other side says is wrong, RemoteUnavailable when another attempt may
+        succeed, CallInDoubt when it may have acted, ResultRefused when it did but its answer is unreadable.
+        """
         content: dict[str, Any] = {}
         if self._json is not None:
             content["json"] = render_tree(self._json, values)
@@ -89,29 +93,32 @@ class _Remote:
             headers=dict(self._rendered_headers(values)),
             **content,
         )
+        hops = [request]
         try:
-            return await self._send(request)
+            return await self._send(hops)
         except httpx2.TransportError as error:
-            if isinstance(error, _NEVER_SENT):
-                raise RemoteUnavailable(
-                    f"{request.url.host} cannot be reached ({type(error).__name__})"
-                ) from None
-            raise CallInDoubt(f"{request.url.host} did not answer ({type(error).__name__})") from None
-        except httpx2.HTTPError as error:
-            raise ToolError(f"{request.url.host} answered nonsense ({type(error).__name__})") from None
+            failure: Exception = _lost(hops[-1], error)
+        except (ToolError, RemoteUnavailable) as error:
+            failure = error
+        # Whoever redirects a POST to be read elsewhere has taken it, most likely.
+        if hops[-1].method != request.method and not isinstance(failure, ResultRefused):
+            failure = CallInDoubt(str(failure))
+        raise failure
 
-    async def _send(self, request: httpx2.Request) -> Any:
-        for _ in range(self._declaration.max_redirects + 1):
-            response = await self.client.send(request, stream=True, follow_redirects=False)
+    async def _send(self, hops: list[httpx2.Request]) -> Any:
+        """Send the first of `hops` and add those that it is redirected to."""
+        while len(hops) <= self._declaration.max_redirects + 1:
+            response = await self.client.send(hops[-1], stream=True, follow_redirects=False)
             try:
                 if response.next_request is None:
                     return await self._read(response)
-                request = self._redirected(request, response.next_request)
+                hops.append(response.next_request)
+                self._check_redirect(*hops[-2:])
             finally:
                 await response.aclose()
         raise ToolError(f"more than {self._declaration.max_redirects} redirects")
 
-    def _redirected(self, request: httpx2.Request, following: httpx2.Request) -> httpx2.Request:
+    def _check_redirect(self, request: httpx2.Request, following: httpx2.Request) -> None:
         before, after = request.url, following.url
         if after.host.lower() not in self._hosts:
             raise ToolError(f"redirected to {after.host}, which is not an allowed host")
@@ -120,25 +127,37 @@ class _Remote:
         if (before.scheme, before.host, before.port) != (after.scheme, after.host, after.port):
             for header in self._secret_headers:
                 following.headers.pop(header, None)
-        return following
 
     async def _read(self, response: httpx2.Response) -> Any:
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > self._declaration.max_response_bytes:
-                raise ToolError(f"the response has more than {self._declaration.max_response_bytes} bytes")
-        text = _text(bytes(body), response.charset_encoding)
+        body, wrong = await self._body(response)
+        text = _text(body, response.charset_encoding)
+        told = f"status {response.status_code}: {text[:200]}"
+        if response.is_server_error and response.request.method not in _SAFE:
+            raise CallInDoubt(told)
         if response.status_code in _RETRYABLE:
-            raise RemoteUnavailable(f"status {response.status_code}: {text[:200]}")
+            raise RemoteUnavailable(told)
         if not response.is_success:
-            raise ToolError(f"status {response.status_code}: {text[:200]}")
+            raise ToolError(told)
+        if wrong is not None:
+            raise ResultRefused(wrong)
         if "json" not in response.headers.get("content-type", ""):
             return text
         try:
             return json.loads(text) if text else None
         except (ValueError, RecursionError):
-            raise ToolError("the response says it is JSON and is not") from None
+            raise ResultRefused("the response says it is JSON and is not") from None
+
+    async def _body(self, response: httpx2.Response) -> tuple[bytes, str | None]:
+        """What can be read of it, and why that is not all."""
+        body, limit = bytearray(), self._declaration.max_response_bytes
+        try:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > limit:
+                    return bytes(body), f"the response has more than {limit} bytes"
+        except httpx2.DecodingError:
+            return bytes(body), "the response is not compressed as it says"
+        return bytes(body), None
 
     def _rendered_headers(self, values: Mapping[str, Any]) -> list[tuple[str, str]]:
         rendered = [(key, template.render(values)) for key, template in self._headers.items()]
@@ -146,6 +165,13 @@ class _Remote:
             if text is not None and not (text.isprintable() and text.isascii()):
                 raise ValueError(f"header {key}: only printable ASCII characters can stand there")
         return [(key, text) for key, text in rendered if text is not None]
+
+
+def _lost(request: httpx2.Request, error: httpx2.TransportError) -> Exception:
+    """What it means that there was no answer."""
+    if isinstance(error, _NEVER_SENT):
+        return RemoteUnavailable(f"{request.url.host} cannot be reached ({type(error).__name__})")
+    return CallInDoubt(f"{request.url.host} did not answer ({type(error).__name__})")
 
 
 def _address(url: str) -> tuple[SplitResult, str]:

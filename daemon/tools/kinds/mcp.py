@@ -82,7 +82,7 @@ class McpDeclaration(Common):
         async def call(**values: Any) -> Any:
             context = values.pop(CONTEXT)
             try:
-                return await server.call(listed.name, values, self.seconds(context))
+                return await server.call(listed.name, values, self.seconds(context, read_only=read_only))
             except ValueError as error:
                 raise ToolError(credentials.hide(str(error))) from None
 

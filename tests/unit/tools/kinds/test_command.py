@@ -87,7 +87,9 @@ async def test_stdin_and_json(declare, call):
         kind="command", argv=["/bin/cat"], stdin="{x}", arguments={"x": TEXT}, output="json", pick="a[0]"
     )
     assert (await call(tool, {"x": '{"a": [7]}'})).result == 7
-    assert (await call(tool, {"x": "no"})).result == {"error": "the program's output is no JSON"}
+    unread = await call(tool, {"x": "no"})
+    assert unread.outcome == "ok"
+    assert unread.result == {"warning": "the call was made, but the program's output is no JSON"}
 
 
 async def test_failures_say_why_without_the_secrets(declare, call, script):
@@ -108,6 +110,22 @@ async def test_limits_hold(declare, call, script):
     assert "killed by" in (await call(busy)).result["error"] and time.monotonic() - started < 9
     loud = declare(kind="command", argv=["/usr/bin/yes"], max_output_bytes=1000)
     assert "more than 1000 bytes" in (await call(loud)).result["error"]
+
+
+@pytest.mark.parametrize(("read_only", "outcome"), [(False, "unknown"), (True, "error")])
+async def test_whether_a_program_that_was_killed_acted_is_unknown(declare, call, script, read_only, outcome):
+    kill = script("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    killed = await call(declare(kind="command", argv=kill, read_only=read_only))
+    assert killed.outcome == outcome and killed.result == {"error": "killed by SIGKILL"}
+    loud = declare(kind="command", argv=["/usr/bin/yes"], max_output_bytes=1000, read_only=read_only)
+    assert (await call(loud)).outcome == outcome
+
+
+async def test_a_deadline_stops_only_what_reads(declare, call):
+    late = {"deadline": time.monotonic()}
+    assert (await call(declare(kind="command", argv=["/bin/cat"]), **late)).outcome == "ok"
+    reading = await call(declare(kind="command", argv=["/bin/cat"], read_only=True), **late)
+    assert reading.outcome in ("error", "timeout")
 
 
 FORK = "import subprocess, sys, time; subprocess.Popen(['/bin/sleep', '{}'])\nprint('done', flush=True)\n"

@@ -6,6 +6,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+ODD = {
+    "/odd": (b"caf\xc3\xa9", {"Content-Type": "text/plain; charset=klingon"}),
+    "/deep": (b"[" * 100_000, {"Content-Type": "application/json"}),
+    "/garbled": (b"not compressed", {"Content-Encoding": "gzip"}),
+}
+
 
 @pytest.fixture
 async def server():
@@ -17,7 +23,7 @@ async def server():
         if (status := request.match_info.get("status")) is not None:
             return web.Response(status=int(status), text=f"status {status}")
         if (target := request.query.get("to")) is not None:
-            return web.Response(status=307, headers={"Location": target})
+            return web.Response(status=int(request.query.get("by", 307)), headers={"Location": target})
         if request.path == "/hang":
             await asyncio.sleep(5)
         if request.path == "/cut":
@@ -26,10 +32,8 @@ async def server():
         if request.path.startswith("/wrong/"):
             told = f"I do not know {request.headers['X-Key']}"
             return web.Response(status=int(request.path.removeprefix("/wrong/")), text=told)
-        if request.path == "/odd":
-            return web.Response(body=b"caf\xc3\xa9", headers={"Content-Type": "text/plain; charset=klingon"})
-        if request.path == "/deep":
-            return web.Response(body=b"[" * 100_000, headers={"Content-Type": "application/json"})
+        if (odd := ODD.get(request.path)) is not None:
+            return web.Response(status=201, body=odd[0], headers=odd[1])
         body = (await request.read()).decode()
         return web.json_response(
             {"method": request.method, "path": request.raw_path, "query": list(request.query.items()),
@@ -165,6 +169,50 @@ async def test_whether_a_lost_request_acted_is_unknown(declare, call, url, serve
     assert execution.outcome in ("unknown", "timeout") and len(server.heard) == 1
     reading = await call(declare(kind="http", url=url + path, timeout_seconds=0.5, retries=1))
     assert reading.outcome in ("error", "timeout") and reading.attempts == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "warning"),
+    [
+        ("/deep", "the call was made, but the response says it is JSON and is not"),
+        ("/garbled", "the call was made, but the response is not compressed as it says"),
+        ("/long", "the call was made, but the response has more than 200 bytes"),
+        ("/?by=303&to=/deep", "the call was made, but the response says it is JSON and is not"),
+    ],
+)
+async def test_what_was_accepted_stands_whatever_its_answer_looks_like(declare, call, url, path, warning):
+    limit = 200 if path == "/long" else 1_000_000
+    execution = await call(declare(kind="http", method="POST", url=url + path, max_response_bytes=limit))
+    assert (execution.outcome, execution.result) == ("ok", {"warning": warning})
+
+
+async def test_what_was_accepted_stands_when_nothing_can_be_picked_of_it(declare, call, url):
+    execution = await call(declare(kind="http", method="POST", url=url, pick="sum(path)"))
+    assert execution.outcome == "ok" and "another form than expected" in execution.result["warning"]
+
+
+@pytest.mark.parametrize(
+    ("path", "outcome"),
+    [
+        ("/status/504", "unknown"),
+        ("/status/500", "unknown"),
+        ("/status/429", "error"),
+        ("/status/409", "error"),
+        # It says that the request is to be made elsewhere.
+        ("/?by=307&to=http://evil.example/", "error"),
+        # It says that there is something to be seen elsewhere.
+        ("/?by=303&to=http://evil.example/", "unknown"),
+        ("/?by=302&to=http://127.0.0.1:0/", "unknown"),
+        ("/?by=303&to=/status/404", "unknown"),
+        ("/?by=303&to=/%3Fby=303%26to=/", "unknown"),
+    ],
+)
+async def test_whether_a_request_acted_that_was_taken_and_then_failed_is_unknown(
+    declare, call, url, path, outcome
+):
+    execution = await call(declare(kind="http", method="POST", url=url + path, max_redirects=1))
+    assert execution.outcome == outcome, execution
+    assert (await call(declare(kind="http", url=url + path, max_redirects=1))).outcome == "error"
 
 
 async def test_what_was_never_sent_did_not_act(declare, call):
