@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from daemon.tools.context import ToolContext
-from daemon.tools.errors import CallInDoubt, ToolError
+from daemon.tools.errors import CallInDoubt, RemoteUnavailable, ToolError
 from daemon.tools.kinds.argument import Argument
 from daemon.tools.kinds.credentials import Credentials
 from daemon.tools.kinds.declaration import Declaration, Opened
@@ -50,12 +50,16 @@ class _Database:
         self._is_sqlite = self.engine.dialect.name == "sqlite"
 
     def call(self, values: dict[str, Any], context: ToolContext) -> Any:
-        """{"rows": […]}, with `truncated` when there are more; {"rows_affected": n} without rows."""
-        seconds = self._declaration.seconds(context)
+        """{"rows": […]}, with `truncated` when there are more; {"rows_affected": n} without rows.
+
+        Raises ToolError with what the database says is wrong, RemoteUnavailable when it cannot be reached,
+        CallInDoubt when the connection of a tool that writes is lost on the way.
+        """
+        seconds = self._declaration.seconds(context, read_only=not self._writes)
         # A little before whoever waits gives up: then it is known that nothing was done.
         until = time.monotonic() + seconds - min(_HEAD_START_SECONDS, seconds / 4)
         try:
-            with self.engine.connect() as connection, connection.begin():
+            with self._connection() as connection, connection.begin():
                 self._limit(connection, until)
                 with closing(connection.execute(self._statement, values)) as cursor:
                     return self._result(cursor)
@@ -64,9 +68,9 @@ class _Database:
                 raise CallInDoubt("the connection to the database was lost on the way") from None
             if error.connection_invalidated or time.monotonic() >= until:
                 raise  # another attempt may succeed
-            raise ToolError(self._credentials.hide(str(error.orig).strip().splitlines()[0])) from None
+            raise ToolError(self._said(error.orig)) from None
         except SQLAlchemyError as error:
-            raise ToolError(self._credentials.hide(str(error).splitlines()[0])) from None
+            raise ToolError(self._said(error)) from None
         finally:
             if self._closed:  # while this call was left behind
                 self.engine.pool.dispose()
@@ -74,6 +78,16 @@ class _Database:
     async def close(self) -> None:
         self._closed = True
         self.engine.pool.dispose()
+
+    def _connection(self) -> sqlalchemy.Connection:
+        """Raises RemoteUnavailable."""
+        try:
+            return self.engine.connect()
+        except DBAPIError as error:
+            raise RemoteUnavailable(f"the database cannot be reached: {self._said(error.orig)}") from None
+
+    def _said(self, error: BaseException | None) -> str:
+        return self._credentials.hide(str(error).strip().splitlines()[0])
 
     def _result(self, cursor: sqlalchemy.CursorResult[Any]) -> Any:
         if not cursor.returns_rows:

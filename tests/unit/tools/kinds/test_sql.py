@@ -146,6 +146,14 @@ async def test_a_write_whose_connection_was_lost_is_in_doubt(declare, call, post
     assert (await call(declare(**dies))).outcome == "error"
 
 
+@pytest.mark.parametrize("address", ["sqlite:////nowhere/shop.db", "postgresql://u@127.0.0.1:9/x"])
+async def test_a_database_that_cannot_be_reached_is_tried_again(declare, call, address):
+    tool = declare(kind="sql", database=address, statement="SELECT 1", retries=1)
+    away = await call(tool)
+    assert away.outcome == "error" and away.attempts == 2
+    assert "the database cannot be reached" in away.result["error"]
+
+
 async def test_numbers_that_no_column_holds_are_told(declare, call, database):
     number = {"n": {"type": "integer"}}
     tool = declare(kind="sql", database=database, statement="SELECT id FROM orders WHERE total = :n",
