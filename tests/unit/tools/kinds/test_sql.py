@@ -1,6 +1,7 @@
 import sqlite3
 import time
 
+import psycopg
 import pytest
 import sqlalchemy
 
@@ -152,6 +153,19 @@ async def test_a_database_that_cannot_be_reached_is_tried_again(declare, call, a
     away = await call(tool)
     assert away.outcome == "error" and away.attempts == 2
     assert "the database cannot be reached" in away.result["error"]
+
+
+async def test_a_host_that_vanished_is_noticed(declare, call, monkeypatch):
+    given = {}
+
+    def refuse(*_, **parameters):
+        given.update(parameters)
+        raise psycopg.OperationalError("refused")
+
+    monkeypatch.setattr(psycopg, "connect", refuse)
+    await call(declare(kind="sql", database="postgresql://u@host/x", statement="SELECT 1"))
+    assert given["keepalives_idle"] + given["keepalives_interval"] * given["keepalives_count"] < 30
+    assert given["tcp_user_timeout"] < 30_000
 
 
 async def test_numbers_that_no_column_holds_are_told(declare, call, database):
