@@ -94,7 +94,7 @@ class _Database:
             raise RemoteUnavailable(f"the database cannot be reached: {self._said(error.orig)}") from None
 
     def _said(self, error: BaseException | None) -> str:
-        return self._credentials.hide(str(error).strip().splitlines()[0])
+        return self._credentials.hide((str(error).strip() or repr(error)).splitlines()[0])
 
     def _result(self, cursor: sqlalchemy.CursorResult[Any]) -> Any:
         if not cursor.returns_rows:
