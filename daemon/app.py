@@ -102,7 +102,12 @@ class App:
 
             async def connect() -> Consumer:
                 consumer = Consumer(
-                    settings.kafka, handler, self._order, memory.forget, settings.limits.request_bytes
+                    settings.kafka,
+                    handler,
+                    self._order,
+                    memory.forget,
+                    settings.limits.request_bytes,
+                    handler.refused,
                 )
                 await consumer.start()
                 return consumer

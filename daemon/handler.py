@@ -60,9 +60,16 @@ class Handler:
                     )
                     reply = reply.model_copy(update={"status": "error", "error": exhausted.body()})
                     letters.append(self._letter(record, exhausted))
-            self._metrics.count(reply)
-            _log(reply, record)
+            self._account(reply, record)
             return [self._outgoing(record, envelope, reply), *letters]
+
+    def refused(self, record: Incoming, error: AutoGLMError) -> None:
+        """Account for a request that was answered with `error` without coming here."""
+        self._account(refusal(record, Envelope.of(record), error), record)
+
+    def _account(self, reply: Reply, record: Incoming) -> None:
+        self._metrics.count(reply)
+        _log(reply, record)
 
     def _postponed(self, record: Incoming, error: AutoGLMError) -> Postponed:
         kafka = self._kafka

@@ -22,9 +22,10 @@ from daemon.kafka.publishing.answers import Answers
 from daemon.kafka.publishing.at_least_once import AtLeastOncePublisher
 from daemon.kafka.publishing.exactly_once import TransactionalPublisher
 from daemon.kafka.publishing.publisher import Publisher
-from daemon.kafka.record import Handler, Outgoing
+from daemon.kafka.record import Handler, Incoming, Outgoing
 from daemon.kafka.settings import KafkaSettings
 from schemas.control import EngineOrder
+from schemas.errors import AutoGLMError
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +42,7 @@ class Consumer:
 
     `on_order` hears of what the control topic says of other things than requests, `on_begin` of topic and
     partition whenever others may have answered its requests before. `handler` refuses values of more than
-    `request_bytes`.
+    `request_bytes`. `told` hears of requests that are answered with an error without it.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Consumer:
         on_order: Callable[[EngineOrder], None] = lambda order: None,
         on_begin: Callable[[str, int], None] | None = None,
         request_bytes: int = REQUEST_BYTES,
+        told: Callable[[Incoming, AutoGLMError], None] = lambda record, error: None,
     ) -> None:
         self._settings = settings
         self._handler = handler
@@ -89,6 +91,7 @@ class Consumer:
             Slots(settings.max_in_flight),
             self._cancellations,
             request_bytes,
+            told,
         )
         journal = JournalTopic(settings, self._topics)
         history = History(settings, self._topics)

@@ -169,7 +169,12 @@ async def test_a_reply_topic_that_cannot_be_used_is_refused_without_work(broker,
     address = broker.bootstrap_servers
     chosen = settings(address, name, delivery=delivery)
     wanted = f"{name}.{topic}" if topic in ("nowhere", "requests") else topic
-    async with running(chosen, echo(chosen)) as consumer:
+    told: list[tuple[bytes | None, str]] = []
+
+    def hear(record, error):
+        told.append((record.value, error.code.value))
+
+    async with running(chosen, echo(chosen), told=hear) as consumer:
         bad = (b"k", b'{"id": "r1"}', [("reply-topic", wanted.encode())])
         await put(address, f"{name}.requests", [bad, (b"k", b"next")])
         replies = await read(address, f"{name}.replies", 2)
@@ -179,6 +184,7 @@ async def test_a_reply_topic_that_cannot_be_used_is_refused_without_work(broker,
     assert (refused["id"], refused["status"]) == ("r1", "rejected")
     assert refused["error"]["code"] == "unknown_reply_topic"
     assert replies[1].value == b"next"
+    assert told == [(b'{"id": "r1"}', "unknown_reply_topic")]
     assert dict(letters[0].headers)["kafka_dlt-exception-code"] == b"unknown_reply_topic"
 
 

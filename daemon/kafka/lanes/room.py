@@ -1,5 +1,6 @@
 """What all lanes of the daemon share, and how one record is answered there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -30,6 +31,8 @@ class Answered:
 
 @dataclass(frozen=True)
 class Room:
+    """`told` hears of every request that is answered with an error of this room's, not of the handler's."""
+
     settings: KafkaSettings
     handler: Handler
     send: Send
@@ -37,6 +40,7 @@ class Room:
     slots: Slots
     cancellations: Cancellations
     request_bytes: int  # larger values are refused
+    told: Callable[[Incoming, AutoGLMError], None]
 
     def waiting(self, record: Incoming) -> Waiting:
         """The record as it enters a lane; cancelled if a cancel overtook it."""
@@ -51,8 +55,11 @@ class Room:
 
     async def answer(self, record: Incoming, fingerprint: bytes | None, first: First | None) -> Answered:
         """Give the `first` reply again, else have the handler work on it. Raises Postponed."""
-        outputs, failure = await self.answers.refusal(record), None
-        if outputs is None and first is not None:
+        problem = await self.answers.problem(record)
+        if problem is not None:
+            return await self._refused(record, problem, to=self.settings.reply_topic)
+        outputs, failure = None, None
+        if first is not None:
             log.info("duplicate", request=record.address, first=first.address)
             outputs = [first.again(record, self.settings.reply_topic)]
         if outputs is None:
@@ -65,6 +72,7 @@ class Room:
             except Exception as error:
                 failure = HandlerFailed(f"The handler failed at {record.address}: {error!r}")
                 failure.__cause__ = error
+                self.told(record, HandlerFailed())
                 outputs = self.answers.failure(record, HandlerFailed())
             await deltas.flush()
         return Answered(record.offset, await self.answers.admit(record, outputs), failure)
@@ -72,5 +80,12 @@ class Room:
     async def refuse(self, record: Incoming, error: AutoGLMError) -> Answered:
         """Answer with `error` and a dead letter, without the handler."""
         log.error("request_refused", request=record.address, code=error.code.value, error=str(error))
-        outputs = await self.answers.refusal(record) or self.answers.failure(record, error)
+        problem = await self.answers.problem(record)
+        if problem is not None:
+            return await self._refused(record, problem, to=self.settings.reply_topic)
+        return await self._refused(record, error)
+
+    async def _refused(self, record: Incoming, error: AutoGLMError, to: str | None = None) -> Answered:
+        self.told(record, error)
+        outputs = self.answers.failure(record, error, to)
         return Answered(record.offset, await self.answers.admit(record, outputs))

@@ -35,16 +35,15 @@ class Answers:
         }
         self._own.add(settings.dead_letter_topic)
 
-    async def refusal(self, record: Incoming) -> list[Outgoing] | None:
-        """The answer to a record whose reply address cannot be used: no work is done for it."""
+    async def problem(self, record: Incoming) -> UnknownReplyTopic | None:
+        """Why the reply address of a record cannot be used: no work is done for it."""
         envelope = Envelope.of(record)
         if envelope.reply_topic is None:
             return None
         problem = await self._problem(envelope.reply_topic, envelope, record)
         if problem is None:
             return None
-        error = UnknownReplyTopic(f"{problem}, or leave `reply-topic` out to use the default one.")
-        return self.failure(record, error, to=self._settings.reply_topic)
+        return UnknownReplyTopic(f"{problem}, or leave `reply-topic` out to use the default one.")
 
     def failure(self, record: Incoming, error: AutoGLMError, to: str | None = None) -> list[Outgoing]:
         """An error reply and a dead letter."""

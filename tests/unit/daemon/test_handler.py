@@ -1,9 +1,14 @@
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
-from daemon.errors import InvalidJson, InvalidRequest, PayloadTooLarge
-from daemon.handler import decode
+from daemon.errors import InvalidJson, InvalidRequest, PayloadTooLarge, UnknownReplyTopic
+from daemon.handler import Handler, decode
+from daemon.kafka.record import Incoming
+from daemon.kafka.settings import KafkaSettings
+from daemon.ops.metrics import Metrics
+from daemon.settings import LimitSettings
 
 
 def test_a_good_request_is_decoded():
@@ -34,3 +39,14 @@ def test_a_wrong_field_is_named_and_many_are_counted():
 def test_size_is_checked_before_anything_is_read():
     with pytest.raises(PayloadTooLarge, match=r"2000 bytes.*request_bytes"):
         decode(b"x" * 2000, 1000)
+
+
+def test_a_request_refused_elsewhere_is_counted_and_logged_as_any_other():
+    metrics = Metrics("one")
+    handler = Handler(None, metrics, KafkaSettings(), LimitSettings())
+    record = Incoming("requests", 0, 7, None, b'{"id": "a", "query": "x"}', (), 0)
+    with capture_logs() as lines:
+        handler.refused(record, UnknownReplyTopic("nowhere"))
+    assert metrics.snapshot().requests_total == {"rejected": 1}
+    [line] = [line for line in lines if line["event"] == "request"]
+    assert (line["id"], line["status"], line["code"]) == ("a", "rejected", "unknown_reply_topic")

@@ -24,13 +24,13 @@ from daemon.kafka.settings import KafkaSettings
 class Answers:
     """Lets everything pass."""
 
-    async def refusal(self, record):
+    async def problem(self, record):
         return None
 
     async def admit(self, record, outputs):
         return outputs
 
-    def failure(self, record, error):
+    def failure(self, record, error, to=None):
         return [Outgoing("r", None, f"{record.offset}:{error.code.value}".encode())]
 
 
@@ -61,7 +61,8 @@ def lane(memory: Memory, handler, progress: Progress, opening: int, fresh_from: 
 def opened(memory: Memory, handler, mark: Mark, before: Counts, fresh_from: int, **more) -> Lane:
     at_once = {"commit_interval_seconds": 0.0, "commit_patience": 0.0}
     chosen = KafkaSettings(**{"max_in_flight": 2, **at_once, **more})
-    room = Room(chosen, handler, None, Answers(), Slots(chosen.max_in_flight), Cancellations(60.0), 2**20)
+    slots, cancellations = Slots(chosen.max_in_flight), Cancellations(60.0)
+    room = Room(chosen, handler, None, Answers(), slots, cancellations, 2**20, lambda record, error: None)
     progress = Progress.restore(mark)[0]
     return Lane(
         room,
