@@ -30,6 +30,7 @@ def check(config: Config = None) -> None:
     from engines.serve.runtime.choose import check as check_runtime
 
     settings = load(config)
+    settings.kafka.connection()
     wanted, routes = wanted_by(settings)
     shares([place for one in wanted.values() for place in one.places])
     settings.memory.open()

@@ -253,9 +253,8 @@ async def test_a_failing_handler_stops_us_loudly_and_its_request_is_answered(bro
 
 
 async def test_missing_topics_are_named_unless_we_may_create_them(broker, name):
-    consumer = Consumer(
-        settings(broker.bootstrap_servers, name, create_topics=False), echo(settings("", name))
-    )
+    chosen = settings(broker.bootstrap_servers, name, create_topics=False)
+    consumer = Consumer(chosen, echo(chosen))
     with pytest.raises(TopicMissing, match=rf"{name}\.control, {name}\.dead-letters"):
         await consumer.start()
 

@@ -17,7 +17,7 @@ NOT_FOUND = {"jsonrpc": "2.0", "id": None, "error": {"code": -32001, "message": 
 class Sessions:
     """`called`: the tools that were called. `gateway`: the status it answers calls with, None to let them
     through; `says_why`: whether an unknown session gets a JSON-RPC error along with its 404. `hangs`:
-    answers nothing; `hung` gets the methods of what it does not answer."""
+    answers nothing; `hung` gets the messages that it does not answer."""
 
     def __init__(self):
         self.called, self.gateway, self.says_why = [], None, False
@@ -38,7 +38,8 @@ class Sessions:
 
     async def _answer(self, request):
         if self.hangs:
-            self.hung.put_nowait(request.method)
+            if request.method == "POST":
+                self.hung.put_nowait(await request.json())
             await self._end.wait()
         if request.method != "POST":
             return web.Response(status=405)
