@@ -5,6 +5,7 @@ EMULATED_KERNELS: the kernels, compiled for the CPU. EMULATED_HANG: while this f
 
 import ctypes
 import os
+import sys
 from pathlib import Path
 
 from engines.serve.runtime.trt.runtime import TrtRuntime
@@ -28,3 +29,5 @@ def open_emulated(folder, manifest, *, rows=None, device=None, share=None):
 
 
 TrtRuntime.open = open_emulated
+# Asked whether the installed TensorRT fits the plan; here none is.
+sys.modules["tensorrt"] = emulated_tensorrt_on(None)

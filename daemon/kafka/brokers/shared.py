@@ -40,8 +40,6 @@ class SharedProducer:
 
     async def stop(self) -> None:
         """Flush and close; brokers that do not answer are not waited for for ever."""
-        for task in self._retiring:
-            task.cancel()
         await asyncio.gather(close(self._producer), *self._retiring, return_exceptions=True)
 
     async def send(self, record: Outgoing) -> "asyncio.Future[object]":
@@ -69,10 +67,11 @@ class SharedProducer:
         async with self._renewing:
             if not self._spoilt:
                 return
-            old, fresh = self._producer, self._new()
+            old = self._producer
             with contextlib.suppress(TimeoutError):  # its other brokers may be away; these ones are not
                 async with asyncio.timeout(_FLUSH_SECONDS):
                     await old.flush()  # what comes next should not overtake it
+            fresh = self._new()
             await _started(fresh)
             self._producer, self._spoilt = fresh, False
             log.warning("producer_replaced", reason="a record was refused")

@@ -1,7 +1,6 @@
 import asyncio
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 
 import pytest
@@ -221,13 +220,12 @@ async def test_a_thread_that_is_free_runs_the_next_call_and_a_hung_one_does_not(
 
 
 async def test_a_thread_that_cannot_be_started_holds_no_place(monkeypatch):
-    def refuses(thread):
+    def refuses(work):
         raise RuntimeError("can't start new thread")
 
     tool, executor = declared(lambda: 1, timeout=30, concurrency=1), Executor()
     with monkeypatch.context() as patched:
-        patched.setattr(threads, "_idle", deque())
-        patched.setattr(threading.Thread, "start", refuses)
+        patched.setattr(threads, "_run_in_some_thread", refuses)
         assert (await executor.run(tool, {})).result == {"error": "RuntimeError: can't start new thread"}
     assert not executor._slots["t", 1].locked()
     assert (await executor.run(tool, {})).result == 1

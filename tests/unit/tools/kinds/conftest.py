@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,14 @@ async def declare(credentials):
 
 
 @pytest.fixture
-def call(declare):
-    """call(tool, **arguments) → the Execution."""
+async def call(declare):
+    """call(tool, **arguments) → the Execution. What calls have left behind has ended when the test has."""
+    executors = []
 
     async def call_(tool, arguments=None, **context):
-        return await Executor().run(tool, arguments or {}, ToolContext(**context))
+        executors.append(Executor())
+        return await executors[-1].run(tool, arguments or {}, ToolContext(**context))
 
-    return call_
+    yield call_
+    left = [task for executor in executors for task in executor._abandoned]
+    await asyncio.gather(*left, return_exceptions=True)
