@@ -159,7 +159,9 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             await lane.start()
         except BaseException:
             del self.lanes[partition]
-            self._fenced[partition] = Fenced(lane.counts, 0)  # its opening may be committed all the same
+            # Its opening may be committed all the same.
+            suspects = self._fenced[partition].singly if partition in self._fenced else 0
+            self._fenced[partition] = Fenced(lane.counts, suspects)
             await asyncio.shield(self._closing(lane))
             raise
         self._go_on(partition, lane)

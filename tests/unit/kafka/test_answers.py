@@ -72,3 +72,20 @@ def test_whatever_the_id_is_an_error_can_be_written(id_):
     record = incoming(value)
     reply = error_reply(record, Envelope.of(record), "replies", InvalidJson())
     assert json.loads(reply.value)["id"] in (record.address, "x" * 10)
+
+
+@pytest.mark.parametrize(
+    ("topics", "refused", "theirs"),
+    [
+        (["mine"], ["mine"], True),
+        (["mine", "other"], [], True),  # either may be meant: they are tried one by one next
+        ([], [], False),
+    ],
+)
+def test_what_the_brokers_refuse_is_held_against_the_one_topic_that_a_caller_chose(topics, refused, theirs):
+    known = Topics()
+    found: list[str] = []
+    known.refuse = found.append
+    records = [Outgoing(topic, b"k", b"{}") for topic in (*topics, CHOSEN.reply_topic, CHOSEN.journal_topic)]
+    assert Answers(CHOSEN, known).refuse(records) is theirs
+    assert found == refused

@@ -49,3 +49,11 @@ async def test_what_does_not_fit_is_due_at_once():
     assert [answered.offset for answered in some.take()] == [0, 1]
     await asyncio.wait_for(some.due(), 0.2)
     assert [answered.offset for answered in some.take()] == [2]
+
+
+async def test_those_of_whom_one_was_refused_go_one_by_one():
+    some = Ready(KafkaSettings(), singly=2)
+    for offset in range(4):
+        some.add(Answered(offset, []), 3600.0)
+    taken = [[answered.offset for answered in some.take()] for _ in range(3)]
+    assert taken == [[0], [1], [2, 3]]
