@@ -107,9 +107,10 @@ class Topics:
                 self._missing.clear()
             self._missing[name] = self._refreshed
             return None
-        if name not in self._known:
-            self._known[name] = await self._describe(name)
-        return self._known[name]
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = await self._describe(name, self._partitions[name])
+        return known
 
     def doubt(self) -> None:
         """Something could not be written: what is known of topics may not be true any more."""
@@ -173,11 +174,11 @@ class Topics:
         if policy is not None and "compact" not in policy:
             raise JournalUnfit(f"{journal} has {_CLEANUP} = {policy}; set it to compact.")
 
-    async def _describe(self, name: str) -> Topic:
+    async def _describe(self, name: str, partitions: int) -> Topic:
         """With the limit of the settings where we may not ask."""
         config = await self._config(name)
         limit = int(config.get(_LIMIT, self._settings.max_record_bytes))
-        return Topic(self._partitions[name], limit, "compact" in config.get(_CLEANUP, ""))
+        return Topic(partitions, limit, "compact" in config.get(_CLEANUP, ""))
 
     async def _config(self, name: str) -> dict[str, str]:
         """A topic's configuration, empty where we may not ask."""
