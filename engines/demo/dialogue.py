@@ -17,7 +17,7 @@ TOOLS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "tools.json").
 TOOL_NAMES = [tool["function"]["name"] for tool in TOOLS]
 PRIORITIES = ("low", "normal", "high")
 # How often the tools are asked for, beside one another: those whose arguments are harder to find more often.
-SHARES = {"create_ticket": 3, "service_status": 2, "search_knowledge": 2}
+SHARES = {"create_ticket": 3, "service_status": 3, "search_knowledge": 3}
 _SENTENCES = ("articles", "articles", "articles", "out_of_scope", "queries", "subjects", "prefix", "suffix")
 _WORD = re.compile(r"(?<![{\w])[a-z]+(?![}\w])|[\u4e00-\u9fff]")
 
@@ -222,7 +222,7 @@ class Author:
             absent = [name for name in TOOL_NAMES if name not in tools]
             names = absent if absent and (not tools or rng.random() < 0.1) else list(tools)
             return self.request(rng.choices(names, [SHARES.get(name, 1) for name in names])[0])
-        return self.request(rng.choice(SMALL_TALK) if chance < 0.8 else "out_of_scope")
+        return self.request(rng.choice(SMALL_TALK) if chance < 0.74 else "out_of_scope")
 
     def dialogue(
         self, tools: Sequence[str] = TOOL_NAMES, several: float = 0.35, answered: float = 1.0
