@@ -1,22 +1,16 @@
 """Where a reply goes and what it carries, and the replies this room writes itself."""
 
-from pydantic_core import from_json
-
 from daemon.errors import status_of
 from daemon.kafka.envelope import Envelope
 from daemon.kafka.record import Incoming, Outgoing
+from daemon.kafka.value import members, text
 from schemas.errors import AutoGLMError
 from schemas.reply import Reply
 
 
 def request_id(record: Incoming, envelope: Envelope) -> str:
     """`id` of the value where it can be read, else the correlation id, else the record's address."""
-    try:
-        value = from_json(record.value or b"")  # unlike json's, its strings can all be written again
-    except ValueError:
-        value = None
-    named = value.get("id") if isinstance(value, dict) else None
-    return named if isinstance(named, str) and named else envelope.correlation_id or record.address
+    return text(members(record.value or b"").get("id")) or envelope.correlation_id or record.address
 
 
 def reply_record(record: Incoming, envelope: Envelope, topic: str, value: bytes) -> Outgoing:

@@ -13,6 +13,7 @@ from aiokafka.errors import (
     InvalidTopicError,
     KafkaConnectionError,
     KafkaError,
+    KafkaTimeoutError,
     MessageSizeTooLargeError,
     OffsetMetadataTooLargeError,
     RecordListTooLargeError,
@@ -44,6 +45,18 @@ _HOPELESS = (
 def new_producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
     """Not started. Writes are acknowledged by all in-sync replicas."""
     return AIOKafkaProducer(**settings.connection(), acks="all", max_request_size=_NO_LIMIT, **options)
+
+
+async def start(producer: AIOKafkaProducer, seconds: float) -> None:
+    """Raises aiokafka's errors, KafkaTimeoutError after so many seconds; the producer is closed then."""
+    try:
+        async with asyncio.timeout(seconds):  # the client itself asks for ever
+            await producer.start()
+    except BaseException as error:
+        await close(producer)
+        if isinstance(error, TimeoutError):
+            raise KafkaTimeoutError("The brokers gave no producer id in time.") from error
+        raise
 
 
 async def send(producer: AIOKafkaProducer, record: Outgoing) -> "asyncio.Future[object]":

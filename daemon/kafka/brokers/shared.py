@@ -7,9 +7,8 @@ from functools import partial
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaTimeoutError
 
-from daemon.kafka.brokers.producer import close, new_producer, send, send_all
+from daemon.kafka.brokers.producer import close, new_producer, send, send_all, start
 from daemon.kafka.record import Outgoing
 from daemon.kafka.settings import KafkaSettings
 
@@ -36,7 +35,7 @@ class SharedProducer:
 
     async def start(self) -> None:
         """Raises aiokafka's KafkaError when the brokers cannot be reached."""
-        await _started(self._producer)
+        await start(self._producer, _START_SECONDS)
 
     async def stop(self) -> None:
         """Flush and close; brokers that do not answer are not waited for for ever."""
@@ -72,20 +71,9 @@ class SharedProducer:
                 async with asyncio.timeout(_FLUSH_SECONDS):
                     await old.flush()  # what comes next should not overtake it
             fresh = self._new()
-            await _started(fresh)
+            await start(fresh, _START_SECONDS)
             self._producer, self._spoilt = fresh, False
             log.warning("producer_replaced", reason="a record was refused")
             task = asyncio.create_task(close(old))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
-
-
-async def _started(producer: AIOKafkaProducer) -> None:
-    try:
-        async with asyncio.timeout(_START_SECONDS):  # the client itself asks for ever
-            await producer.start()
-    except BaseException as error:
-        await close(producer)
-        if isinstance(error, TimeoutError):
-            raise KafkaTimeoutError("The brokers gave no producer id in time.") from error
-        raise

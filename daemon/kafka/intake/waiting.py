@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from pydantic_core import from_json
-
 from daemon.kafka.envelope import Envelope
 from daemon.kafka.progress.duplicates import fingerprint_of
 from daemon.kafka.record import Incoming
+from daemon.kafka.value import members, text
 
 REQUEST_BYTES = 2**20
 
@@ -46,16 +45,16 @@ class Waiting:
         envelope = Envelope.of(record)
         body = record.value or b""
         fits = len(body) <= limit_bytes
-        value = _value(body) if fits else {}
-        user, key = _text(value.get("user_id")), record.key
-        name, fingerprint = _text(value.get("id")) or envelope.correlation_id, None
+        value = members(body) if fits else {}
+        user, key = text(value.get("user_id")), record.key
+        name, fingerprint = text(value.get("id")) or envelope.correlation_id, None
         if group is not None and name is not None and fits:
             fingerprint = fingerprint_of(group, key, name, body)
         # A duplicate waits for its first, also where nothing else would make it wait.
         order = fingerprint if unordered or key is None else key
         return cls(
             record=record,
-            id=_text(value.get("id")),
+            id=text(value.get("id")),
             correlation_id=envelope.correlation_id,
             tenant=envelope.tenant or user or (key or b"").decode(errors="replace"),
             priority=envelope.priority,
@@ -67,15 +66,3 @@ class Waiting:
     def overdue(self, now: float) -> bool:
         """Whether the deadline has passed or a cancel came; `now` in seconds since 1970."""
         return self.record.cancelled.is_set() or (self.deadline is not None and now >= self.deadline)
-
-
-def _value(value: bytes) -> dict[str, object]:
-    try:
-        decoded = from_json(value)
-    except ValueError:
-        return {}
-    return decoded if isinstance(decoded, dict) else {}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -57,7 +57,7 @@ class Room:
         """Give the `first` reply again, else have the handler work on it. Raises Postponed."""
         problem = await self.answers.problem(record)
         if problem is not None:
-            return await self._refused(record, problem, to=self.settings.reply_topic)
+            return await self._refused(record, problem)
         outputs, failure = None, None
         if first is not None:
             log.info("duplicate", request=record.address, first=first.address)
@@ -80,12 +80,9 @@ class Room:
     async def refuse(self, record: Incoming, error: AutoGLMError) -> Answered:
         """Answer with `error` and a dead letter, without the handler."""
         log.error("request_refused", request=record.address, code=error.code.value, error=str(error))
-        problem = await self.answers.problem(record)
-        if problem is not None:
-            return await self._refused(record, problem, to=self.settings.reply_topic)
-        return await self._refused(record, error)
+        return await self._refused(record, await self.answers.problem(record) or error)
 
-    async def _refused(self, record: Incoming, error: AutoGLMError, to: str | None = None) -> Answered:
+    async def _refused(self, record: Incoming, error: AutoGLMError) -> Answered:
         self.told(record, error)
-        outputs = self.answers.failure(record, error, to)
+        outputs = self.answers.failure(record, error)
         return Answered(record.offset, await self.answers.admit(record, outputs))

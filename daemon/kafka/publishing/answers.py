@@ -32,8 +32,8 @@ class Answers:
             settings.metrics_topic,
             settings.audit_topic,
             settings.journal_topic,
+            settings.dead_letter_topic,
         }
-        self._own.add(settings.dead_letter_topic)
 
     async def problem(self, record: Incoming) -> UnknownReplyTopic | None:
         """Why the reply address of a record cannot be used: no work is done for it."""
@@ -45,10 +45,11 @@ class Answers:
             return None
         return UnknownReplyTopic(f"{problem}, or leave `reply-topic` out to use the default one.")
 
-    def failure(self, record: Incoming, error: AutoGLMError, to: str | None = None) -> list[Outgoing]:
-        """An error reply and a dead letter."""
+    def failure(self, record: Incoming, error: AutoGLMError) -> list[Outgoing]:
+        """An error reply, to the default topic where the caller's is what is wrong, and a dead letter."""
         envelope = Envelope.of(record)
-        reply = error_reply(record, envelope, to or envelope.reply_topic or self._settings.reply_topic, error)
+        asked = None if isinstance(error, UnknownReplyTopic) else envelope.reply_topic
+        reply = error_reply(record, envelope, asked or self._settings.reply_topic, error)
         return [reply, dead_letter(record, self._settings.dead_letter_topic, error)]
 
     async def admit(self, record: Incoming, outputs: list[Outgoing]) -> list[Outgoing]:
@@ -75,7 +76,7 @@ class Answers:
             return [output]  # there is nowhere else to send it; it waits for the topic
         if topic is None:
             error = UnknownReplyTopic(f"The topic {output.topic} does not exist any more; create it again.")
-            others = self.failure(record, error, to=self._settings.reply_topic)
+            others = self.failure(record, error)
             return [fit for other in others for fit in await self._arrivable(record, other)]
         if size_bytes(output) + _REPLY_ID > topic.max_bytes:
             return [error_reply(record, Envelope.of(record), output.topic, ReplyTooLarge())]

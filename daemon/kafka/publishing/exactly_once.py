@@ -8,7 +8,7 @@ from functools import partial
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 
-from daemon.kafka.brokers.producer import close, may_pass, new_producer, refuses, send, send_all
+from daemon.kafka.brokers.producer import close, may_pass, new_producer, refuses, send, send_all, start
 from daemon.kafka.errors import LaneFenced, RecordsRefused
 from daemon.kafka.progress.offsets import Mark
 from daemon.kafka.record import Outgoing
@@ -47,10 +47,8 @@ class TransactionalPublisher:
         limit = settings.transaction_timeout_seconds
         async with self._opening:
             try:
-                async with asyncio.timeout(limit):  # the client itself asks for ever
-                    await producer.start()
-            except BaseException as error:
-                await close(producer)
+                await start(producer, limit)
+            except Exception as error:
                 if may_pass(error):
                     raise LaneFenced(f"No transactions at the moment ({error!r}).") from error
                 raise

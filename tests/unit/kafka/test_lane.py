@@ -30,7 +30,7 @@ class Answers:
     async def admit(self, record, outputs):
         return outputs
 
-    def failure(self, record, error, to=None):
+    def failure(self, record, error):
         return [Outgoing("r", None, f"{record.offset}:{error.code.value}".encode())]
 
 
