@@ -23,7 +23,7 @@ from daemon.kafka.publishing.deadletter import dead_letter
 from daemon.kafka.publishing.exactly_once import TransactionalLane
 from daemon.kafka.record import Postponed
 from daemon.kafka.replies import error_reply, reply_record
-from tests.kafka.traffic import create_topic, put, read, running, settings
+from tests.kafka.traffic import create_topic, forbid_writing, put, read, running, settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -237,6 +237,25 @@ async def test_a_callers_topic_that_refuses_or_is_gone_keeps_nobody_waiting(brok
     )
     assert "compacted" in errors["c2"]["message"]
     assert {reply["status"] for reply in replies if reply["id"] == "good"} == {"ok"}
+
+
+@pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
+async def test_a_callers_topic_that_we_may_not_write_to_keeps_nobody_waiting(broker, name, delivery):
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=1, delivery=delivery, transaction_timeout_seconds=4)
+    await create_topic(address, f"{name}.forbidden", partitions=2)
+    await forbid_writing(address, f"{name}.forbidden")
+    forbidden = [("reply-topic", f"{name}.forbidden".encode())]
+    async with running(chosen, answering(chosen)) as consumer:
+        bad = [(*request("a"), forbidden), (*request("b", key=b"other"), forbidden)]
+        await put(address, f"{name}.requests", [*bad, request("good")])
+        replies = [json.loads(one.value) for one in await read(address, f"{name}.replies", 3)]
+        assert consumer.partitions == 1
+    errors = {reply["id"]: reply["error"] for reply in replies if "error" in reply}
+    assert {id_: error["code"] for id_, error in errors.items()} == dict.fromkeys(
+        ("a", "b"), "unknown_reply_topic"
+    )
+    assert [reply["status"] for reply in replies if reply["id"] == "good"] == ["ok"]
 
 
 async def test_a_lane_that_is_fenced_again_and_again_condemns_nobody(broker, name, monkeypatch):

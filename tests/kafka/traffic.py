@@ -9,6 +9,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.admin import CreateAclsRequest
 
 from daemon.kafka.consumer import Consumer
 from daemon.kafka.envelope import Envelope
@@ -44,6 +46,27 @@ async def create_topic(address: str, topic: str, partitions: int = 1, **configs:
         await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs)])
     finally:
         await admin.close()
+
+
+async def forbid_writing(address: str, topic: str) -> None:
+    """Nobody may write to it from now on."""
+    deny_write = CreateAclsRequest(
+        resource_type=2,
+        resource_name=topic,
+        resource_pattern_type_filter=3,
+        principal="User:*",
+        host="*",
+        operation=4,
+        permission_type=2,
+    )
+    client = AIOKafkaClient(bootstrap_servers=address)
+    await client.bootstrap()
+    try:
+        answer = await client.send(client.get_random_node(), deny_write)
+        [(code, message)] = answer.creation_responses
+        assert code == 0, message
+    finally:
+        await client.close()
 
 
 async def put(
