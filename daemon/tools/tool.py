@@ -54,6 +54,10 @@ class Tool:
             (self.timeout is not None and self.timeout <= 0, "timeout must be more than 0 seconds"),
             (self.retries < 0, "retries must be 0 or more"),
             (self.concurrency < 1, "concurrency must be 1 or more"),
+            (
+                _is_generator(self.function),
+                "a generator function does nothing when it is called; return a list",
+            ),
             (not _takes(self.compensate, 2, 3), "compensate must take (arguments, result)"),
             (not _takes(self.reconcile, 2), "reconcile must take (arguments, context)"),
             (
@@ -88,6 +92,11 @@ class Tool:
 
 def is_coroutine(function: ToolFunction) -> bool:
     return inspect.iscoroutinefunction(inspect.unwrap(function))
+
+
+def _is_generator(function: ToolFunction) -> bool:
+    plain = inspect.unwrap(function)
+    return inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain)
 
 
 def takes(function: ToolFunction, count: int) -> bool:

@@ -64,17 +64,16 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """From a checkpoint or engine folder. Raises TokenizerMissing when it has no tokenizer.json."""
+        """From a checkpoint or engine folder. Raises TokenizerMissing when a file is missing or unreadable."""
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise TokenizerMissing(
                 f"{folder} has no tokenizer.json; take the checkpoint's, or pass token ids instead of text."
             )
-        config = folder / "tokenizer_config.json"
         template = folder / "chat_template.jinja"
         return cls(
             path.read_text(encoding="utf-8"),
-            json.loads(config.read_text(encoding="utf-8")) if config.is_file() else None,
+            _config_of(folder),
             template.read_text(encoding="utf-8") if template.is_file() else None,
         )
 
@@ -180,6 +179,20 @@ def _without_added_tokens(parsed: dict[str, Any]) -> dict[str, Any]:
         kept = {piece: index for piece, index in vocabulary.items() if piece not in added}
         plain["model"] = {**model, "vocab": kept}
     return plain
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    """The object of tokenizer_config.json; empty when there is none. Raises TokenizerMissing."""
+    path = folder / "tokenizer_config.json"
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TokenizerMissing(f"{path} cannot be read: {error}; take the checkpoint's.") from error
+    if not isinstance(config, dict):
+        raise TokenizerMissing(f"{path} is no JSON object; take the checkpoint's.")
+    return config
 
 
 def _template_of(config: dict[str, Any]) -> str | None:

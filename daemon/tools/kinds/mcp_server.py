@@ -21,6 +21,7 @@ from mcp_types import (
     ToolListChangedNotification,
 )
 from mcp_types import Tool as McpTool
+from pydantic import ValidationError
 
 from daemon.tools.errors import CallInDoubt, RemoteUnavailable
 from daemon.tools.kinds.mcp_http import McpHttpClient, Passage, watch
@@ -105,6 +106,10 @@ class McpServer:
             return RemoteUnavailable(f"{passage.not_made}; the call was not made")
         if passage.in_doubt is not None:
             return CallInDoubt(passage.in_doubt)
+        if isinstance(error, RuntimeError | ValidationError):  # the connection is as good as before
+            return CallInDoubt(
+                f"the MCP server's answer is not what it promises: {str(error).splitlines()[0]}"
+            )
         if not isinstance(error, MCPError):  # whatever the transport raises when its other end is not there
             self._lose(client)
             return CallInDoubt(f"the MCP server cannot be reached ({type(error).__name__})")

@@ -63,7 +63,11 @@ def test_more_capacity_than_the_model_has_context(check, built):
 
 @pytest.mark.parametrize(
     ("file", "text", "error"),
-    [("tokenizer.json", "{", TokenizerMissing), ("chat_template.jinja", "{% for", TemplateBroken)],
+    [
+        ("tokenizer.json", "{", TokenizerMissing),
+        ("tokenizer_config.json", "{", TokenizerMissing),
+        ("chat_template.jinja", "{% for", TemplateBroken),
+    ],
 )
 def test_a_tokenizer_that_cannot_be_read(check, engine, file, text, error):
     change(engine, files={file: text})

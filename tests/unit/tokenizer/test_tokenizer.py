@@ -104,6 +104,10 @@ def test_says_what_is_wrong_with_a_folder(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(TokenizerMissing, match="cannot be read"):
         Tokenizer.load(tmp_path)
+    for broken, complaint in (("{", "cannot be read"), ("[]", "no JSON object")):
+        (tmp_path / "tokenizer_config.json").write_text(broken)
+        with pytest.raises(TokenizerMissing, match=f"tokenizer_config.json.*{complaint}"):
+            Tokenizer.load(tmp_path)
 
 
 def test_templates_are_sandboxed(glm4):

@@ -84,3 +84,15 @@ def test_wrong_declarations_are_refused(registry, options, reason):
     with pytest.raises(ToolDeclarationError, match=reason):
         openautoglm.register_tool(lambda: 1, **options)
     assert len(registry) == 0
+
+
+def test_generator_functions_are_refused(registry):
+    def lines():
+        yield 1
+
+    async def pages():
+        yield 1
+
+    for function in (lines, pages):
+        with pytest.raises(ToolDeclarationError, match="return a list"):
+            openautoglm.register_tool(function, description="d")

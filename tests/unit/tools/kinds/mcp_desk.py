@@ -30,6 +30,12 @@ def suspicious() -> str:
     return "x"
 
 
+@server.tool(structured_output=False)
+def promise() -> str:
+    """Promises a number, and says a word."""
+    return "many"
+
+
 @server.tool()
 def leave() -> str:
     """End the server."""
@@ -41,6 +47,12 @@ def odd() -> str:
     """Has a name that no tool can have here."""
     return "x"
 
+
+server._tool_manager.get_tool("promise").fn_metadata.output_schema = {
+    "type": "object",
+    "properties": {"count": {"type": "integer"}},
+    "required": ["count"],
+}
 
 if __name__ == "__main__":
     if sys.argv[1:]:

@@ -67,10 +67,11 @@ async def run(opened, name, arguments=None):
 async def test_tools_over_stdio(connect):
     opened = await connect(**STDIO, connect_seconds=60, timeout_seconds=60)
     tools = {tool.name: tool for tool in opened.tools}
-    assert list(tools) == ["desk_look_up", "desk_put", "desk_suspicious", "desk_leave"]
+    assert list(tools) == ["desk_look_up", "desk_put", "desk_suspicious", "desk_promise", "desk_leave"]
     flags = {name: (tool.read_only, tool.idempotent) for name, tool in tools.items()}
     assert flags == {"desk_look_up": (True, True), "desk_put": (False, True),
-                     "desk_suspicious": (False, False), "desk_leave": (False, False)}  # fmt: skip
+                     "desk_suspicious": (False, False), "desk_promise": (False, False),
+                     "desk_leave": (False, False)}  # fmt: skip
     assert len(opened.problems) == 1 and "odd/name" in opened.problems[0]
     assert tools["desk_put"].description == "Put something somewhere."
     assert tools["desk_put"].parameters["required"] == ["key"]
@@ -83,6 +84,11 @@ async def test_tools_over_stdio(connect):
     assert wrong.outcome == "error" and wrong.result["error"].startswith("value: ")
     many = await asyncio.gather(*(run(opened, "desk_put", {"key": str(i)}) for i in range(20)))
     assert [one.result["result"] for one in many] == [f"{i}=3" for i in range(20)]
+
+    # What answers otherwise than it promised has acted, and the connection is as good as before.
+    promised = await run(opened, "desk_promise")
+    assert promised.outcome == "unknown" and "promises" in promised.result["error"]
+    assert (await run(opened, "desk_look_up", {"key": "a"})).result["pid"] == found["pid"]
 
     # It dies; what is asked of it next is asked of a new one.
     gone = await run(opened, "desk_leave")
