@@ -64,7 +64,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """From a checkpoint or engine folder. Raises TokenizerMissing when a file is missing or unreadable."""
+        """From a checkpoint or engine folder. Raises TokenizerMissing for files that are not usable."""
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise TokenizerMissing(

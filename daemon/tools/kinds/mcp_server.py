@@ -106,19 +106,21 @@ class McpServer:
             return RemoteUnavailable(f"{passage.not_made}; the call was not made")
         if passage.in_doubt is not None:
             return CallInDoubt(passage.in_doubt)
-        if isinstance(error, RuntimeError | ValidationError):  # the connection is as good as before
-            return CallInDoubt(
-                f"the MCP server's answer is not what it promises: {str(error).splitlines()[0]}"
-            )
-        if not isinstance(error, MCPError):  # whatever the transport raises when its other end is not there
-            self._lose(client)
-            return CallInDoubt(f"the MCP server cannot be reached ({type(error).__name__})")
+        if not isinstance(error, MCPError):
+            return self._unreadable(client, error)
         if error.code == REQUEST_TIMEOUT:
             return CallInDoubt(f"the MCP server did not answer within {seconds:.3g} s")
         if error.code == CONNECTION_CLOSED:
             self._lose(client)
             return CallInDoubt("the MCP server is gone")
         return ValueError(error.message)
+
+    def _unreadable(self, client: Client, error: Exception) -> CallInDoubt:
+        if isinstance(error, RuntimeError | ValidationError):  # the connection is as good as before
+            reason = str(error).splitlines()[0]
+            return CallInDoubt(f"the MCP server's answer is not what it promises: {reason}")
+        self._lose(client)  # whatever the transport raises when its other end is not there
+        return CallInDoubt(f"the MCP server cannot be reached ({type(error).__name__})")
 
     def _lose(self, client: Client) -> None:
         """Let later calls wait for the next connection, if `client` was not replaced already."""
