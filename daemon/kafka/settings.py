@@ -55,7 +55,10 @@ class KafkaSettings(BaseModel):
     max_in_flight: int = Field(default=64, ge=1, description="Requests worked on at once, all partitions.")
     max_in_flight_per_partition: int = Field(default=64, ge=1)
     commit_interval_seconds: float = Field(
-        default=0.02, ge=0.0, le=5.0, description="How long finished replies wait for company at least."
+        default=0.02,
+        ge=0.0,
+        le=5.0,
+        description="How long finished replies and notes of tools wait for company at least.",
     )
     commit_patience: float = Field(
         default=0.2,

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -166,8 +167,9 @@ class Lane:
         else:
             self._idle.clear()
         self._changed.set()
-        alone = self.suspended or not self._work
-        if self._noted or (self._ready and (alone or self._ready.full)):  # tools wait for their notes
+        # Nobody can come who would go with them: all that are in work wait for their notes.
+        alone = self.suspended or len(self._noted) >= len(self._work)
+        if (self._noted or self._ready) and (alone or self._ready.full):
             self._ready.hurry()
 
     def _take(self) -> None:
@@ -242,7 +244,7 @@ class Lane:
                     self._suspects.tries(record.offset)
                     log.warning("request_tried_alone", request=record.address)
                     await self._publish([], self._progress.mark(self._suspects.counts))
-                notes = RequestNotes(self._journal, record, self._note)
+                notes = RequestNotes(self._journal, record, partial(self._note, record))
                 first = self._window.find(waiting.fingerprint)
                 record = replace(record, notes=notes)
                 answered = await self._room.answer(record, waiting.fingerprint, first)
@@ -264,10 +266,11 @@ class Lane:
         self._alarm.by(0.0 if waiting.record.cancelled.is_set() else waiting.deadline)
         asyncio.get_running_loop().call_later(seconds, again)
 
-    def _note(self, records: Sequence[Outgoing]) -> "asyncio.Future[None]":
-        """Done when the records are written; never when the lane has ended."""
+    def _note(self, record: Incoming, notes: Sequence[Outgoing]) -> "asyncio.Future[None]":
+        """Done when the notes of a record are written; never when the lane has ended."""
         written = asyncio.get_running_loop().create_future()
-        self._noted.append((records, written))
+        self._noted.append((notes, written))
+        self._ready.wait(time.monotonic() - record.received)
         self._stir()
         return written
 

@@ -2,7 +2,8 @@
 
 A commit costs round trips and the brokers' work, however many replies it carries. So a finished reply waits
 for others for a share of the time that its request has taken already: under load, when requests take long
-because they wait for one another, commits carry many; a request that was quick is replied to quickly.
+because they wait for one another, commits carry many; a request that was quick is replied to quickly. The
+same holds for the notes that a tool waits for before it acts.
 """
 
 import asyncio
@@ -35,6 +36,10 @@ class Ready:
     def add(self, answered: Answered, age_seconds: float) -> None:
         """`age_seconds`: since the request came."""
         self._answers.append(answered)
+        self.wait(age_seconds)
+
+    def wait(self, age_seconds: float) -> None:
+        """Commit when something of a request of that age has waited for others long enough."""
         settings = self._settings
         patience = min(settings.commit_patience * age_seconds, settings.commit_max_interval_seconds)
         seconds = max(patience, settings.commit_interval_seconds)

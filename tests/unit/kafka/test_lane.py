@@ -292,6 +292,26 @@ async def test_replies_wait_for_company_no_longer_than_others_may_come():
     await one.close()
 
 
+async def test_notes_wait_for_company_no_longer_than_others_may_come():
+    memory, go_on = Memory(), asyncio.Event()
+
+    async def handler(record, emit):
+        if record.offset >= 1:
+            await go_on.wait()
+        await record.notes.write({"step": b"%d" % record.offset})
+        return await answer(record, emit)
+
+    one = lane(memory, handler, Progress(0), 1, 0, max_in_flight=3, commit_interval_seconds=5.0)
+    await one.start()
+    one.offer(delivered(0, 1, 2))
+    await asyncio.sleep(0.02)
+    assert memory.records == []
+    go_on.set()
+    await has(memory, 6)
+    assert memory.records[:3] == [b"0", b"1", b"2"] and len(memory.marks) == 3
+    await one.close()
+
+
 async def test_what_a_commit_leaves_over_is_in_the_next():
     memory = Memory()
     one = lane(memory, answer, Progress(0), 1, 0, max_in_flight=8, commit_max_records=2)
