@@ -10,6 +10,7 @@ from typing import Any
 
 from engines.demo.phrasing import SLOT, SMALL_TALK, Part, Phrasings, fill
 from engines.demo.results import Results
+from engines.demo.synonyms import Synonyms
 from engines.demo.values import Values
 
 Message = dict[str, Any]
@@ -17,7 +18,7 @@ TOOLS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "tools.json").
 TOOL_NAMES = [tool["function"]["name"] for tool in TOOLS]
 PRIORITIES = ("low", "normal", "high")
 # How often the tools are asked for, beside one another: those whose arguments are harder to find more often.
-SHARES = {"create_ticket": 3, "service_status": 3, "search_knowledge": 3}
+SHARES = {"create_ticket": 4, "service_status": 4, "search_knowledge": 3}
 _SENTENCES = ("articles", "articles", "articles", "out_of_scope", "queries", "subjects", "prefix", "suffix")
 _WORD = re.compile(r"(?<![{\w])[a-z]+(?![}\w])|[\u4e00-\u9fff]")
 
@@ -73,6 +74,7 @@ class Author:
     ):
         self.phrasings = Phrasings.load(language, part)
         self.language, self.noise = language, noise
+        self.synonyms = Synonyms.load(language) if part == "train" else None
         self.rng = Random(f"{seed} {language} {part}")
         self.values = Values(self.rng, words, spaced_language=language == "en")
         lines = self.phrasings.lines
@@ -86,6 +88,8 @@ class Author:
         if template is None:
             template = rng.choice(lines[f"create_ticket.{priority}" if kind == "create_ticket" else kind])
         body = self.phrasings.expand(template, rng)
+        if self.synonyms and kind not in SMALL_TALK and rng.random() < 0.5 * self.noise:
+            body = self.synonyms.vary(body, rng, 0.25)
         body = self._styled(body)
         written, arguments = self._draw(kind, body)
         if kind == "create_ticket":
@@ -222,7 +226,7 @@ class Author:
             absent = [name for name in TOOL_NAMES if name not in tools]
             names = absent if absent and (not tools or rng.random() < 0.1) else list(tools)
             return self.request(rng.choices(names, [SHARES.get(name, 1) for name in names])[0])
-        return self.request(rng.choice(SMALL_TALK) if chance < 0.74 else "out_of_scope")
+        return self.request(rng.choice(SMALL_TALK) if chance < 0.71 else "out_of_scope")
 
     def dialogue(
         self, tools: Sequence[str] = TOOL_NAMES, several: float = 0.35, answered: float = 1.0

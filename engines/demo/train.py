@@ -23,8 +23,9 @@ from engines.demo import checkpoint, tokens
 from engines.demo.corpus import Batch, Corpus, Example, Stage, tokenizer_texts
 from engines.demo.glm import Config, Glm
 from engines.demo.muon import Muon
+from engines.demo.padding import cut
 
-WINDOW = 20
+WINDOW, PIECES = 20, 5
 RATE, EMBEDDING_RATE, WEIGHT_DECAY, WARM_UP = 5e-3, 3e-3, 0.1, 40
 
 
@@ -123,17 +124,16 @@ def accumulate(model: Glm, batch: Batch, weights: Tensor, pieces: int) -> Tensor
     length = prefix.shape[1]
     _, past = model(prefix, torch.arange(length), causal(length, 0))
     rows = sorted(batch.examples, key=lambda example: len(example[0]))
-    size = -(-len(rows) // pieces)
     total, counts = torch.zeros(()), torch.zeros(3)
-    for start in range(0, len(rows), size):
-        ids, learned = pad(rows[start : start + size])
+    for piece in cut([len(ids) for ids, _ in rows], pieces):
+        ids, learned = pad(rows[piece])
         width = ids.shape[1] - 1
         hidden, _ = model(ids[:, :-1], torch.arange(length, length + width), causal(width, length), past)
         wanted = learned[:, 1:]
         logits, targets = model.logits(hidden[wanted]).float(), ids[:, 1:][wanted]
         total = total + F.cross_entropy(logits, targets, weights, reduction="sum")
         right = int((logits.argmax(-1) == targets).sum())
-        counts += torch.tensor([len(targets), right, sum(len(one) for one, _ in rows[start : start + size])])
+        counts += torch.tensor([len(targets), right, sum(len(one) for one, _ in rows[piece])])
     total.backward()
     return torch.cat((total.detach()[None], counts))
 
@@ -180,7 +180,7 @@ def train(model: Glm, corpus: Corpus, plan: Plan, rows: int) -> None:
     seen, weights = 0.0, torch.ones(model.config.vocab_size)
     for step in range(plan.end):
         weights[corpus.priorities] = plan.priority(step)
-        totals = accumulate(model, corpus.batch(rows, plan.stage(step)), weights, pieces=3)
+        totals = accumulate(model, corpus.batch(rows, plan.stage(step)), weights, PIECES)
         share(model, totals)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, rate in zip(both, schedules, strict=True):
