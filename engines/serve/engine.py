@@ -227,8 +227,10 @@ class Engine:
     def _compile(self, row: Row) -> None:
         """Grammar thread: large grammars take up to a second, which no other request should wait for."""
         assert self._compiler is not None and row.prompt.grammar is not None
+        late = row.deadline is not None and row.deadline <= time.monotonic()
         try:
-            row.grammar = self._compiler.compile(row.prompt.grammar)
+            if not (late or row.generation.done):  # others wait for their grammars
+                row.grammar = self._compiler.compile(row.prompt.grammar)
         except Exception as error:
             self._forget(row.generation)
             row.generation.finish(error)
@@ -288,6 +290,7 @@ class Engine:
         with self._condition:
             self._error = error
             generations, self._open = list(self._open), {}
+        self._stepper.flush()  # those that ended in the very step that failed
         for generation in generations:
             generation.finish(_again(error))
         notify(generations)

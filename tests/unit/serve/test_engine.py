@@ -20,8 +20,11 @@ from engines.errors import (
 )
 from engines.serve.costs import StepCosts
 from engines.serve.engine import Engine
+from engines.serve.grammar import Grammar
+from engines.serve.masks import GrammarCompiler
 from engines.serve.prompt import Prompt, Sampling
 from tests.unit.serve.fake_runtime import FakeRuntime
+from tests.unit.serve.small_tokenizer import small_tokenizer
 
 WAIT = 20
 
@@ -209,6 +212,42 @@ async def test_an_error_in_the_thread_wakes_the_event_loop(start):
     with pytest.raises(EngineFailed):
         async for _ in generation:
             pass
+
+
+async def test_who_ends_in_the_step_that_fails_is_told(start):
+    runtime = FakeRuntime()
+    runtime.fail_at = 1
+    runtime.gate.clear()
+    engine = start(runtime)
+    ended, failed = engine.submit(Prompt([1, 2], 1)), engine.submit(Prompt([3, 4], 20))
+    readers = [asyncio.create_task(one.result()) for one in (ended, failed)]
+    await asyncio.sleep(0)
+    runtime.gate.set()
+    first, second = await asyncio.wait_for(asyncio.gather(*readers, return_exceptions=True), WAIT)
+    assert first.completion_tokens == 1 and isinstance(second, EngineFailed)
+
+
+def test_no_grammar_is_compiled_for_who_is_gone_or_too_late(start):
+    compiled, go_on = [], threading.Event()
+
+    class Compiler(GrammarCompiler):
+        def compile(self, grammar):
+            compiled.append(grammar)
+            go_on.wait(WAIT)
+            return super().compile(grammar)
+
+    engine = start(FakeRuntime(vocab_size=256), compiler=Compiler.over(small_tokenizer(), 256, [1, 2, 3]))
+    grammars = [Grammar.regex("[a-z]" * count) for count in range(1, 5)]
+    first = engine.submit(Prompt([5], 5, grammar=grammars[0]))
+    late = engine.submit(Prompt([5], 5, grammar=grammars[1], deadline=time.monotonic()))
+    gone = engine.submit(Prompt([5], 5, grammar=grammars[2]))
+    last = engine.submit(Prompt([5], 5, grammar=grammars[3]))
+    gone.cancel()
+    assert gone.wait(WAIT).finish_reason == "cancelled"
+    go_on.set()
+    assert late.wait(WAIT).finish_reason == "expired"
+    assert first.wait(WAIT).completion_tokens and last.wait(WAIT).completion_tokens
+    assert compiled == [grammars[0], grammars[3]]
 
 
 def test_logits_that_are_not_numbers_fail_only_their_row(start, monkeypatch):
