@@ -78,7 +78,9 @@ def build(
         if existing := _existing(out, fingerprint):  # built by another process meanwhile
             return existing
         with all_or_nothing(out) as work:
-            return _fill(source, work, order, fingerprint, say)
+            manifest = _fill(source, work, order, fingerprint, say)
+            order.check(source, out)  # hours may have passed, and somebody have put something there
+            return manifest
 
 
 def _quiet(step: str, done: int, total: int) -> None:

@@ -72,3 +72,20 @@ def test_a_link_stays_and_the_engine_behind_it_is_replaced(engine, tmp_path):
     build(GOLDEN / "glm", tmp_path / "current", precision="int8")
     assert Manifest.load(engine).precision == "int8"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "engine"]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_what_is_put_there_while_it_is_built_stays(engine, tmp_path, fresh):
+    out = tmp_path / "new" if fresh else engine
+    before = None if fresh else Manifest.load(engine)
+
+    def meanwhile(step, done, total):
+        if step == "files":
+            out.mkdir(exist_ok=True)
+            (out / "notes.txt").write_text("mine")
+
+    with pytest.raises(BuildError, match="give another place"):
+        build(GOLDEN / "glm", out, precision="int8", progress=meanwhile)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert fresh or Manifest.load(engine) == before
+    assert not list(tmp_path.glob(".*.building"))
