@@ -8,6 +8,7 @@ from typing import Any
 
 import tokenizers
 
+from engines.tokenizer.config import FILE_NAME, TokenizerConfig
 from engines.tokenizer.errors import TemplateMissing, TokenizerMissing
 from engines.tokenizer.formats import choose
 from engines.tokenizer.identity import IdentityCache
@@ -34,7 +35,7 @@ class Tokenizer:
         self, definition: str, config: dict[str, Any] | None = None, template: str | None = None
     ) -> None:
         self.definition = definition
-        config = config or {}
+        parsed_config = TokenizerConfig.parse({} if config is None else config)
         try:
             parsed = json.loads(definition)
             whole = tokenizers.Tokenizer.from_str(definition)
@@ -57,25 +58,20 @@ class Tokenizer:
         self._literals = {index: literal for literal, index in self.added_tokens.items()}
         self._raised_tools = IdentityCache[list[Any]](self._shield.raise_)
         self._encode = lru_cache(maxsize=256)(self._encode_uncached)
-        self._config = config
-        source = template if template is not None else _template_of(config)
+        self._named_tokens = parsed_config.named_tokens
+        source = template if template is not None else parsed_config.template
         self.template = Template(source) if source is not None else None
-        self.format = choose(config, self.added_tokens, self.template)
+        self.format = choose(parsed_config, self.added_tokens, self.template)
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
         """From a checkpoint or engine folder. Raises TokenizerMissing for files that are not usable."""
-        path = folder / "tokenizer.json"
-        if not path.is_file():
+        definition = _text(folder / "tokenizer.json")
+        if definition is None:
             raise TokenizerMissing(
                 f"{folder} has no tokenizer.json; take the checkpoint's, or pass token ids instead of text."
             )
-        template = folder / "chat_template.jinja"
-        return cls(
-            path.read_text(encoding="utf-8"),
-            _config_of(folder),
-            template.read_text(encoding="utf-8") if template.is_file() else None,
-        )
+        return cls(definition, _json(folder / FILE_NAME), _text(folder / "chat_template.jinja"))
 
     def token_id(self, literal: str) -> int | None:
         """Id of an added token such as `<|user|>`; None when there is none."""
@@ -153,17 +149,8 @@ class Tokenizer:
             add_generation_prompt=prompt,
             # GLM-4.5 and later think aloud unless told not to; a reply has no room for thoughts.
             enable_thinking=False,
-            **self._named_tokens(),
+            **self._named_tokens,
         )
-
-    def _named_tokens(self) -> dict[str, str]:
-        names = ("bos_token", "eos_token", "pad_token", "unk_token")
-        values = {name: self._config.get(name) for name in names}
-        return {
-            name: value["content"] if isinstance(value, dict) else value
-            for name, value in values.items()
-            if value is not None
-        }
 
     def _encode_uncached(self, text: str) -> tuple[int, ...]:
         # Half a surrogate pair is legal in JSON and in Python strings, but not in UTF-8.
@@ -181,23 +168,20 @@ def _without_added_tokens(parsed: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _config_of(folder: Path) -> dict[str, Any]:
-    """The object of tokenizer_config.json; empty when there is none. Raises TokenizerMissing."""
-    path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return {}
+def _text(path: Path) -> str | None:
+    """None when there is no such file. Raises TokenizerMissing when it cannot be read."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
         raise TokenizerMissing(f"{path} cannot be read: {error}; take the checkpoint's.") from error
-    if not isinstance(config, dict):
-        raise TokenizerMissing(f"{path} is no JSON object; take the checkpoint's.")
-    return config
 
 
-def _template_of(config: dict[str, Any]) -> str | None:
-    """Older checkpoints keep the template in tokenizer_config.json, one or several by name."""
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
-    return template if isinstance(template, str) else None
+def _json(path: Path) -> Any:
+    """As _text."""
+    text = _text(path)
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError as error:
+        raise TokenizerMissing(f"{path} is no JSON: {error}; take the checkpoint's.") from error

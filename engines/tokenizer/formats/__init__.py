@@ -1,8 +1,9 @@
 """How GLM families write tool calls and answers."""
 
 from collections.abc import Mapping
-from typing import Any
 
+from engines.tokenizer.config import FILE_NAME, TokenizerConfig
+from engines.tokenizer.errors import TokenizerMissing
 from engines.tokenizer.formats.chatglm3 import ChatGlm3
 from engines.tokenizer.formats.format import Answer, Call, Format, Output
 from engines.tokenizer.formats.glm4 import Glm4
@@ -16,11 +17,14 @@ __all__ = ["FORMATS", "Answer", "Call", "Format", "Output", "Shape", "choose"]
 FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in (Glm4, Glm45, Glm47, ChatGlm3)}
 
 
-def choose(config: Mapping[str, Any], added_tokens: Mapping[str, int], template: Template | None) -> Format:
+def choose(config: TokenizerConfig, added_tokens: Mapping[str, int], template: Template | None) -> Format:
     """The format of a checkpoint: what tokenizer_config.json names (`tool_format`, `write_defaults`), else
-    what the template shows or the special tokens betray, else GLM-4's."""
-    kind = FORMATS.get(config.get("tool_format", "")) or _recognized(added_tokens, template)
-    return kind(added_tokens, write_defaults=bool(config.get("write_defaults", False)))
+    what the template shows or the special tokens betray, else GLM-4's. Raises TokenizerMissing."""
+    name = config.tool_format
+    if name is not None and name not in FORMATS:
+        raise TokenizerMissing(f"{FILE_NAME}: `tool_format` {name!r} is none of {', '.join(FORMATS)}.")
+    kind = FORMATS[name] if name else _recognized(added_tokens, template)
+    return kind(added_tokens, write_defaults=config.write_defaults)
 
 
 def _recognized(added_tokens: Mapping[str, int], template: Template | None) -> type[Format]:

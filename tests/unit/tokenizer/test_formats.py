@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from engines.tokenizer import Answer, Call, Shape
+from engines.tokenizer.config import TokenizerConfig
 from engines.tokenizer.errors import ToolSchemaRefused
 from engines.tokenizer.formats import choose
 from engines.tokenizer.formats.arguments import argument_schema
@@ -85,9 +86,9 @@ def wander(tokenizer, grammar, seed):
 
 def test_choice_of_format(glm4, glm45, glm47, chatglm3):
     assert [t.format.name for t in (glm4, glm45, glm47, chatglm3)] == FORMATS
-    assert choose({}, {"sop": 1, "eop": 2}, None).name == "chatglm3"
-    assert choose({}, {"<arg_key>": 1}, None).name == "glm45"
-    assert choose({}, {}, None).name == "glm4"
+    assert choose(TokenizerConfig(), {"sop": 1, "eop": 2}, None).name == "chatglm3"
+    assert choose(TokenizerConfig(), {"<arg_key>": 1}, None).name == "glm45"
+    assert choose(TokenizerConfig(), {}, None).name == "glm4"
 
 
 def test_answers_and_calls_end_with_their_own_token(tokenizer, tools):
@@ -146,7 +147,7 @@ def test_optional_properties_keep_their_place(tokenizer):
 
 
 def test_defaults_are_mandatory_for_models_trained_so(glm4):
-    eager = choose({"write_defaults": True}, glm4.added_tokens, None)
+    eager = choose(TokenizerConfig(write_defaults=True), glm4.added_tokens, None)
     short = 'create_ticket\n{"user_id": "U1", "subject": "x"}<|observation|>'
     long = 'create_ticket\n{"user_id": "U1", "subject": "x", "priority": "low"}<|observation|>'
     assert accepts(glm4, glm4.format.grammar([TICKET]), short)

@@ -104,10 +104,34 @@ def test_says_what_is_wrong_with_a_folder(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(TokenizerMissing, match="cannot be read"):
         Tokenizer.load(tmp_path)
-    for broken, complaint in (("{", "cannot be read"), ("[]", "no JSON object")):
-        (tmp_path / "tokenizer_config.json").write_text(broken)
-        with pytest.raises(TokenizerMissing, match=f"tokenizer_config.json.*{complaint}"):
-            Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ("{", "tokenizer_config.json is no JSON"),
+        ("[]", "tokenizer_config.json: input should be a valid"),
+        ('{"chat_template": ["x"]}', "`chat_template`"),
+        ('{"chat_template": [{"template": "x"}]}', "`chat_template`"),
+        ('{"tool_format": ["glm4"]}', "`tool_format`"),
+        ('{"tool_format": "glm5"}', "'glm5' is none of glm4"),
+        ('{"write_defaults": "false"}', "`write_defaults`"),
+        ('{"eos_token": {"a": 1}}', "`eos_token`"),
+    ],
+)
+def test_a_config_that_is_wrong_is_refused_by_its_key(glm4, tmp_path, config, complaint):
+    (tmp_path / "tokenizer.json").write_text(glm4.definition)
+    (tmp_path / "tokenizer_config.json").write_text(config)
+    with pytest.raises(TokenizerMissing, match=complaint):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+def test_files_that_are_no_text_are_named(glm4, tmp_path, name):
+    (tmp_path / "tokenizer.json").write_text(glm4.definition)
+    (tmp_path / name).write_bytes("中文".encode("gbk"))
+    with pytest.raises(TokenizerMissing, match=name):
+        Tokenizer.load(tmp_path)
 
 
 def test_templates_are_sandboxed(glm4):
