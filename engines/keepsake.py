@@ -1,4 +1,4 @@
-"""What TensorRT measured while it compiled, for the next time."""
+"""What the last run worked out, kept for the next one."""
 
 import logging
 import os
@@ -9,30 +9,31 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
-class Timings:
-    """A file of them, which several builds may use at once and none depends on."""
+class Keepsake:
+    """A file that several processes may use at once and none depends on: trouble with it is logged alone."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, what: str) -> None:
+        """`what` it holds, in the plural."""
+        self._file, self._what = file, what
 
     def read(self) -> bytes:
-        """Nothing where there are none."""
+        """Nothing where there is nothing."""
         try:
             return self._file.read_bytes()
         except FileNotFoundError:
             return b""
         except OSError as error:
-            log.warning("timings of earlier builds are not used: %s", error)
+            log.warning("%s of the last time are not used: %s", self._what, error)
             return b""
 
-    def keep(self, measured: Any) -> None:
-        """In place of those there are."""
+    def keep(self, content: Any) -> None:
+        """Bytes in place of those there are."""
         part = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(measured)
+            part.write_bytes(content)
             part.replace(self._file)
         except OSError as error:
-            log.warning("what was measured is measured again in the next build: %s", error)
+            log.warning("%s are not kept for the next time: %s", self._what, error)
             with suppress(OSError):
                 part.unlink()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.build.timings import Timings
 from engines.errors import BuildError
+from engines.keepsake import Keepsake
 from engines.manifest import Plan, Profile
 
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
@@ -111,7 +111,9 @@ def _compile(graph: Path, out: Path, options: PlanOptions, watch: _Watch) -> Pla
     for profile in options.profiles():
         config.add_optimization_profile(_shapes(builder, network, profile))
     # TensorRT-RTX times nothing while it builds (it tunes on the target, into the machine's runtime cache).
-    timings = Timings(options.timing_cache) if options.timing_cache and trt.__name__ == "tensorrt" else None
+    timings = None
+    if options.timing_cache and trt.__name__ == "tensorrt":
+        timings = Keepsake(options.timing_cache, "timings")
     if timings:
         cache = config.create_timing_cache(timings.read())
         config.set_timing_cache(cache, ignore_mismatch=False)

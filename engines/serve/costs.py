@@ -9,7 +9,8 @@ class StepCosts:
     Other threads that hold the interpreter's lock and other processes on the core only ever add to what is
     measured, so estimates fall quickly and rise slowly: they tend to what the work itself takes.
 
-    stall: how long one prefill may keep decoding rows waiting. chunk: most tokens prefilled in one step.
+    stall: how long one prefill may keep decoding rows waiting, by the cheapest tokens seen (behind a long
+    context they cost more). chunk: most tokens prefilled in one step.
     """
 
     def __init__(self, stall: float = 0.1, chunk: int = 1024, smoothing: float = 0.2) -> None:

@@ -12,7 +12,6 @@ from engines.build.plan import network_flags, own_capability
 from engines.errors import BuildError
 from engines.serve.runtime.trt import driver, plan
 from engines.serve.runtime.trt.plan import make_logger
-from engines.serve.runtime.trt.steps import _keep
 from tests.unit.gpu import emulated_tensorrt
 
 SHARED = {
@@ -139,11 +138,3 @@ def test_networks_are_strongly_typed_with_a_flag_or_without():
     flags = types.SimpleNamespace(STRONGLY_TYPED=1)
     assert network_flags(types.SimpleNamespace(NetworkDefinitionCreationFlag=flags)) == 2
     assert network_flags(types.SimpleNamespace(NetworkDefinitionCreationFlag=types.SimpleNamespace())) == 0
-
-
-def test_what_cannot_be_kept_is_compiled_again(tmp_path, caplog):
-    _keep(tmp_path / "engine.cache", memoryview(b"kernels"))
-    assert [path.name for path in tmp_path.iterdir()] == ["engine.cache"]
-    assert (tmp_path / "engine.cache").read_bytes() == b"kernels"
-    _keep(tmp_path / "nowhere" / "engine.cache", b"kernels")
-    assert "compiled again at the next start" in caplog.text

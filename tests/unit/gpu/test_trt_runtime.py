@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from engines.errors import EngineFolderError, EngineTooLarge, GpuFailed, StepHung
+from engines.keepsake import Keepsake
 from engines.manifest import Manifest
 from engines.serve.engine import Engine
 from engines.serve.kernels.table import choice_table
@@ -46,7 +47,7 @@ def test_every_bucket_is_captured_before_the_first_request(runtime):
 
 def test_tensorrt_rtx_captures_by_itself_and_keeps_what_it_compiled(open_emulated, open_ort, tmp_path):
     cache = tmp_path / "compiled.cache"
-    runtime = open_emulated(slots=6, capacity=63, flavour="tensorrt_rtx", cache=cache)
+    runtime = open_emulated(slots=6, capacity=63, flavour="tensorrt_rtx", cache=Keepsake(cache, "kernels"))
     assert runtime._device.captures == 0
     assert cache.read_bytes() == b"kernelkernel"  # of two contexts
     cpu = open_ort(slots=6, capacity=63, dialect="standard")
@@ -54,7 +55,7 @@ def test_tensorrt_rtx_captures_by_itself_and_keeps_what_it_compiled(open_emulate
         one.prefill(range(3), [ids([1, 2]), ids([3]), ids([4] * 20)], ids([0, 0, 0]))
         one.decode(ids([7, 8, 9]), ids([2, 1, 20]))
     np.testing.assert_allclose(runtime.logits(range(3)), cpu.logits(range(3)), atol=1e-4)
-    open_emulated(slots=6, capacity=63, flavour="tensorrt_rtx", cache=cache)
+    open_emulated(slots=6, capacity=63, flavour="tensorrt_rtx", cache=Keepsake(cache, "kernels"))
     assert cache.read_bytes() == b"kernel" * 4, "what was compiled is not there at the next start"
 
 

@@ -38,3 +38,11 @@ def test_forced_tokens_are_prefilled_when_a_step_costs_more():
     costs = learned(0.5e-3, 0.1e-3, lambda rows: 0.5e-3 + rows * 0.1e-3)
     assert costs.prefill_pays(5, 1)  # 5 × 0.6 ms alone against 1 ms
     assert not costs.prefill_pays(2, 64)  # 2 × 0.11 ms of shared steps against 0.7 ms
+
+
+def test_noise_that_only_adds_is_left_out():
+    costs, rng = StepCosts(), random.Random(1)
+    for _ in range(400):
+        late = rng.choice([0.0, 0.0, 5e-2])  # another process has had the core
+        costs.record_decode(8, 1e-2 + late)
+    assert costs.decode_seconds[(8).bit_length()] == pytest.approx(1e-2, rel=0.5)

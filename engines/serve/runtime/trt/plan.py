@@ -87,13 +87,13 @@ class LoadedPlan:
             raise GpuFailed(f"TensorRT refuses the {profile} profile: {self.logger.last}")
         return context
 
-    def runtime_cache(self, path: Path | None) -> Any:
-        """TensorRT-RTX's cache of kernels compiled for this GPU, filled from `path`; None without one."""
+    def runtime_cache(self, compiled: bytes) -> Any:
+        """TensorRT-RTX's cache of kernels compiled for this GPU, with those of before; None for TensorRT."""
         if not self.own_graphs:
             return None
         cache = self.engine.create_runtime_config().create_runtime_cache()
-        if path is not None and path.is_file():
-            cache.deserialize(path.read_bytes())
+        if compiled:
+            cache.deserialize(compiled)
         return cache
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineTooLarge
+from engines.keepsake import Keepsake
 from engines.manifest import CACHE_PREFIX, Manifest
 from engines.serve.kernels.table import DRAW, Table, choice_table
 from engines.serve.prompt import Sampling
@@ -46,7 +47,7 @@ class TrtRuntime:
         sizes: Sizes,
         memory: GpuMemoryPlan,
         limit: float,
-        cache: Path | None = None,
+        cache: Keepsake | None = None,
     ) -> None:
         self.memory, self._device, self._sizes, self._limit = memory, device, sizes, limit
         self.slots, self.capacity = sizes.slots, sizes.layout.capacity - 1
@@ -78,7 +79,7 @@ class TrtRuntime:
         trt = tensorrt_of(manifest)
         gpu = CudaDevice(device)
         # What TensorRT-RTX compiles for this kind of GPU at the first start.
-        cache = folder / f"{CACHE_PREFIX}{gpu.capability}.cache"
+        cache = Keepsake(folder / f"{CACHE_PREFIX}{gpu.capability}.cache", "compiled kernels")
         try:
             runtime = cls.on(gpu, trt, folder, manifest, rows=rows, share=share, limit=limit, cache=cache)
         except BaseException:
@@ -97,7 +98,7 @@ class TrtRuntime:
         rows: int | None = None,
         share: float | None = None,
         limit: float = 30.0,
-        cache: Path | None = None,
+        cache: Keepsake | None = None,
     ) -> Self:
         """On a device that is open already, with a TensorRT that is imported already."""
         plan = check_plan(

@@ -1,14 +1,12 @@
 """Steps on one stream: inputs staged, caches bound by offset, decoding captured per bucket."""
 
-import logging
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engines.errors import GpuFailed
+from engines.keepsake import Keepsake
 from engines.serve.runtime.contract import Tokens
 from engines.serve.runtime.trt.buckets import bucket_for, decode_buckets
 from engines.serve.runtime.trt.buffers import Buffers, Sizes
@@ -19,15 +17,14 @@ from engines.serve.runtime.trt.layout import aligned
 from engines.serve.runtime.trt.plan import LoadedPlan
 from engines.serve.runtime.trt.watchdog import wait_until
 
-log = logging.getLogger(__name__)
-
 _IN_FLIGHT = 3  # frames: two steps run or wait, the third is being filled
 _FIRST = 600.0  # seconds that the first steps may take, which compile
 _DECODE = ("given", "position_ids", "write_index", "lengths", "logit_positions")
 
 
 class Steps:
-    """Enqueues; never waits but for a frame. limit: seconds that a step may take."""
+    """Enqueues; never waits but for a frame. limit: seconds that a step may take. kept: kernels that
+    an earlier start compiled."""
 
     def __init__(
         self,
@@ -36,14 +33,14 @@ class Steps:
         sizes: Sizes,
         buffers: Buffers,
         limit: float,
-        cache: Path | None,
+        kept: Keepsake | None,
     ) -> None:
         self._device, self._loaded, self._sizes, self._buffers = device, loaded, sizes, buffers
         self._layout, self._limit = sizes.layout, limit
         self._inputs = loaded.inputs
         size = loaded.workspace()
         workspace = device.allocate(size)
-        compiled = loaded.runtime_cache(cache)
+        compiled = loaded.runtime_cache(kept.read() if kept else b"")
         self._decoding = loaded.context(device, "decode", workspace, size, compiled)
         self._prefilling = loaded.context(device, "prefill", workspace, size, compiled)
         self._frames = Frames(device, max(sizes.decode, sizes.prefill), _IN_FLIGHT, limit)
@@ -51,8 +48,8 @@ class Steps:
         self._bound = 0  # bucket the decode context is bound to
         self._captured: dict[int, Callable[[], None]] = {}
         self._warm_up()
-        if compiled is not None and cache is not None:
-            _keep(cache, compiled.serialize())
+        if compiled is not None and kept is not None:
+            kept.keep(compiled.serialize())
 
     def decode(self, tokens: Tokens, positions: Tokens) -> None:
         """Logits of slot s become row s."""
@@ -150,13 +147,3 @@ class Steps:
     def _execute(self, context: Any) -> None:
         if not context.execute_async_v3(self._device.stream):
             raise GpuFailed(f"{self._device.name} failed a step: {self._loaded.logger.last}")
-
-
-def _keep(file: Path, compiled: Any) -> None:
-    """For the next start; several engines may start at once, and none needs it."""
-    part = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
-        part.write_bytes(compiled)
-        part.replace(file)
-    except OSError as error:
-        log.warning("what was compiled for this GPU is compiled again at the next start: %s", error)
