@@ -67,19 +67,18 @@ class Answers:
 
     async def _arrivable(self, record: Incoming, output: Outgoing) -> list[Outgoing]:
         topic = await self._topics.find(output.topic)
-        if output.topic == self._settings.dead_letter_topic:
-            if topic is None:
-                log.error("dead_letter_lost", request=record.address, topic=output.topic)
-                return []
-            output = cut(output, topic.max_bytes - _REPLY_ID)
+        letter = output.topic == self._settings.dead_letter_topic
+        if topic is None and letter:
+            log.error("dead_letter_lost", request=record.address, topic=output.topic)
+            return []
         if topic is None and output.topic == self._settings.reply_topic:
             return [output]  # there is nowhere else to send it; it waits for the topic
         if topic is None:
             error = UnknownReplyTopic(f"The topic {output.topic} does not exist any more; create it again.")
             others = self.failure(record, error)
             return [fit for other in others for fit in await self._arrivable(record, other)]
-        if size_bytes(output) + _REPLY_ID > topic.max_bytes:
-            return [error_reply(record, Envelope.of(record), output.topic, ReplyTooLarge())]
+        room = topic.max_bytes - _REPLY_ID
+        output = cut(output, room) if letter else _fitting(record, output, room)
         return [replace(output, partition=_partition(record, output, topic.partitions))]
 
     async def route(self, record: Incoming, output: Outgoing) -> Outgoing | None:
@@ -112,6 +111,26 @@ class Answers:
         if topic.compacted and record.key is None:
             return f"The reply topic {name} is compacted, so replies need a key; give the request one"
         return None
+
+
+def _fitting(record: Incoming, output: Outgoing, max_bytes: int) -> Outgoing:
+    """`output`, or the reply that it is too large. What that repeats of the request may be what is too large:
+    it does without the caller's ids and trace then, or without the key too; its `id` is the record's address.
+    """
+    if size_bytes(output) <= max_bytes:
+        return output
+    envelope = Envelope.of(record)
+    reply = error_reply(record, envelope, output.topic, ReplyTooLarge())
+    if size_bytes(reply) <= max_bytes:
+        return reply
+    log.warning("reply_without_ids", request=record.address, topic=output.topic)
+    envelope = replace(envelope, correlation_id=None, echo=())
+    nameless = replace(record, value=None)
+    reply = error_reply(nameless, envelope, output.topic, ReplyTooLarge())
+    if size_bytes(reply) <= max_bytes:
+        return reply
+    nameless = replace(nameless, key=record.address.encode())  # compacted topics take nothing without one
+    return error_reply(nameless, envelope, output.topic, ReplyTooLarge())
 
 
 def _partition(record: Incoming, output: Outgoing, count: int) -> int | None:

@@ -11,6 +11,7 @@ from daemon.kafka.record import Headers, Incoming, Outgoing
 from schemas.errors import AutoGLMError
 
 PREFIX = "kafka_dlt-"
+_MARKS_BYTES = 128  # of the headers that say what was cut
 
 
 def dead_letter(record: Incoming, topic: str, error: AutoGLMError) -> Outgoing:
@@ -30,15 +31,35 @@ def dead_letter(record: Incoming, topic: str, error: AutoGLMError) -> Outgoing:
 
 
 def cut(letter: Outgoing, max_bytes: int) -> Outgoing:
-    """The letter, with as much of its value as fits; then `kafka_dlt-truncated` says how long it was."""
-    value, excess = letter.value or b"", size_bytes(letter) - max_bytes
-    if excess <= 0:
+    """The letter, with as much of what came as fits. Headers `kafka_dlt-…` stay; the value is cut
+    first. Where even an empty one would not fit, other headers go, largest first, and then the key is cut.
+    `kafka_dlt-truncated` says how long the value was, `kafka_dlt-headers-dropped` how many headers are gone.
+    """
+    if size_bytes(letter) <= max_bytes:
         return letter
-    marked = (*letter.headers, (f"{PREFIX}truncated", str(len(value)).encode()))
-    return replace(letter, value=value[: max(0, len(value) - excess - 64)], headers=marked)
+    value, key = letter.value or b"", letter.key
+    own = [place for place, (name, _) in enumerate(letter.headers) if not name.startswith(PREFIX)]
+    own.sort(key=lambda place: _header_bytes(*letter.headers[place]))
+    dropped: set[int] = set()
+    room = max_bytes - size_bytes(replace(letter, value=b"")) - _MARKS_BYTES
+    while room < 0 and own:
+        largest = own.pop()
+        dropped.add(largest)
+        room += _header_bytes(*letter.headers[largest])
+    if room < 0 and key is not None:
+        key = key[: max(0, len(key) + room)]
+    marks: Headers = ((f"{PREFIX}truncated", str(len(value)).encode()),)
+    if dropped:
+        marks = (*marks, (f"{PREFIX}headers-dropped", str(len(dropped)).encode()))
+    kept = tuple(header for place, header in enumerate(letter.headers) if place not in dropped)
+    return replace(letter, key=key, value=value[: max(0, room)], headers=(*kept, *marks))
 
 
 def size_bytes(record: Outgoing) -> int:
     """An upper bound of the record's size in a batch of its own (format v2)."""
-    headers = sum(len(name.encode()) + len(value or b"") + 10 for name, value in record.headers)
+    headers = sum(_header_bytes(name, value) for name, value in record.headers)
     return 128 + len(record.key or b"") + len(record.value or b"") + headers
+
+
+def _header_bytes(name: str, value: bytes | None) -> int:
+    return len(name.encode()) + len(value or b"") + 10

@@ -70,7 +70,7 @@ class Letter:
         if self.topic is None:
             raise ValueError(f"no `{PREFIX}original-topic` header: where it came from is not known")
         if self.truncated:
-            raise ValueError("its value was cut to fit; send the original again")
+            raise ValueError("it was cut to fit its topic; send the original again")
         return Outgoing(
             self.topic, self.key, self.value, self.own_headers, self._number("original-partition")
         )

@@ -1,19 +1,32 @@
 """What leaves can arrive, or something that can takes its place."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from daemon.errors import InvalidJson
 from daemon.kafka.brokers.topics import Topic
 from daemon.kafka.envelope import Envelope
+from daemon.kafka.progress.suspects import Condemned
 from daemon.kafka.publishing.answers import Answers
 from daemon.kafka.publishing.deadletter import dead_letter, size_bytes
 from daemon.kafka.record import Incoming, Outgoing
-from daemon.kafka.replies import error_reply
+from daemon.kafka.replies import error_reply, reply_record
 from daemon.kafka.settings import KafkaSettings
 
 CHOSEN = KafkaSettings()
+NAMES = [
+    "mine",
+    "correlation-id",
+    "kafka_correlationId",
+    "ce_id",
+    "traceparent",
+    "tracestate",
+    "kafka_dlt-mine",
+]
 
 
 class Topics(dict):
@@ -89,3 +102,50 @@ def test_what_the_brokers_refuse_is_held_against_the_one_topic_that_a_caller_cho
     records = [Outgoing(topic, b"k", b"{}") for topic in (*topics, CHOSEN.reply_topic, CHOSEN.journal_topic)]
     assert Answers(CHOSEN, known).refuse(records) is theirs
     assert found == refused
+
+
+SIZES = st.integers(0, 10_000)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    limits=st.tuples(st.integers(2_500, 10_000), st.integers(2_500, 10_000)),
+    sizes=st.lists(SIZES, min_size=3, max_size=3),
+    headers=st.lists(st.tuples(st.sampled_from(NAMES), SIZES), max_size=6),
+    name_size=SIZES,
+    binary=st.booleans(),
+    failed=st.booleans(),
+)
+async def test_whatever_a_request_carries_its_answers_fit_and_a_letter_stays_one(
+    limits, sizes, headers, name_size, binary, failed
+):
+    key, id_, reply = sizes
+    carried = tuple((name, (b"\xff" if binary else b"c") * size) for name, size in headers)
+    record = Incoming(
+        "q" * 249, 3, 4, b"k" * key, b'{"id": "%s"}' % (b"i" * id_), (*carried, ("n" * name_size, b"")), 0
+    )
+    topics = {
+        topic: Topic(4, limit)
+        for topic, limit in zip((CHOSEN.reply_topic, CHOSEN.dead_letter_topic), limits, strict=True)
+    }
+    answers = Answers(CHOSEN, Topics(topics))
+    outputs = answers.failure(record, Condemned())
+    if not failed:
+        outputs[0] = reply_record(record, Envelope.of(record), CHOSEN.reply_topic, b"x" * reply)
+    answer, letter = await answers.admit(record, outputs)
+    assert (answer.topic, letter.topic) == (CHOSEN.reply_topic, CHOSEN.dead_letter_topic)
+    for admitted in (answer, letter):
+        assert size_bytes(admitted) <= topics[admitted.topic].max_bytes
+    said = dict(letter.headers)
+    assert said["kafka_dlt-original-offset"] == (4).to_bytes(8, "big")
+    assert said["kafka_dlt-exception-code"] == Condemned.code.value.encode()
+    assert record.value.startswith(letter.value)
+    assert "kafka_dlt-truncated" in said or letter.value == record.value
+
+
+async def test_a_reply_that_cannot_hold_the_callers_ids_is_given_under_the_records_address(answers):
+    record = replace(incoming(b'{"id": "mine"}'), headers=(("kafka_correlationId", b"\xff" * 6_000),))
+    reply, letter = await answers().admit(record, answers().failure(record, InvalidJson()))
+    assert (reply.key, json.loads(reply.value)["id"]) == (b"k", record.address)
+    assert [name for name, _ in reply.headers] == ["reply-id"]
+    assert (letter.value, dict(letter.headers)["kafka_dlt-headers-dropped"]) == (record.value, b"1")

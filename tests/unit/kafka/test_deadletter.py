@@ -34,3 +34,12 @@ def test_a_value_that_would_not_fit_is_cut_and_says_so():
     assert size_bytes(letter) <= 10_000
     assert dict(letter.headers)["kafka_dlt-truncated"] == b"9990"
     assert len(letter.value) > 9_000
+
+
+def test_headers_that_would_not_fit_go_the_largest_first_and_the_value_stays():
+    headers = [("mine", b"1"), ("large", b"x" * 9_800), ("second", b"x" * 300)]
+    letter = cut(dead_letter(incoming(b"{", *headers), "dead", InvalidJson()), 10_000)
+    assert size_bytes(letter) <= 10_000
+    found = dict(letter.headers)
+    assert (letter.key, letter.value, found["kafka_dlt-headers-dropped"]) == (b"k", b"{", b"1")
+    assert {"mine", "second"} < set(found) and "large" not in found
