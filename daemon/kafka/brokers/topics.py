@@ -9,7 +9,14 @@ from typing import Any
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import InvalidPartitionsError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    InvalidPartitionsError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from daemon.kafka.brokers.producer import may_pass
 from daemon.kafka.errors import JournalUnfit, TopicMissing
@@ -107,10 +114,7 @@ class Topics:
                 self._missing.clear()
             self._missing[name] = self._refreshed
             return None
-        known = self._known.get(name)
-        if known is None:
-            known = self._known[name] = await self._describe(name, self._partitions[name])
-        return known
+        return self._known.get(name) or await self._describe(name, self._partitions[name])
 
     def doubt(self) -> None:
         """Something could not be written: what is known of topics may not be true any more."""
@@ -170,30 +174,36 @@ class Topics:
             await self._admin.create_partitions({journal: NewPartitions(total_count=partitions)})
 
     async def _check_policy(self, journal: str) -> None:
-        policy = (await self._config(journal)).get(_CLEANUP)
+        policy = (await self._config(journal) or {}).get(_CLEANUP)
         if policy is not None and "compact" not in policy:
             raise JournalUnfit(f"{journal} has {_CLEANUP} = {policy}; set it to compact.")
 
     async def _describe(self, name: str, partitions: int) -> Topic:
-        """With the limit of the settings where we may not ask."""
+        """With the limit of the settings where we may not ask, and for now where nobody answers."""
         config = await self._config(name)
-        limit = int(config.get(_LIMIT, self._settings.max_record_bytes))
-        return Topic(partitions, limit, "compact" in config.get(_CLEANUP, ""))
+        told = config or {}
+        limit = int(told.get(_LIMIT, self._settings.max_record_bytes))
+        topic = Topic(partitions, limit, "compact" in told.get(_CLEANUP, ""))
+        if config is not None:
+            self._known[name] = topic
+        return topic
 
-    async def _config(self, name: str) -> dict[str, str]:
-        """A topic's configuration, empty where we may not ask."""
+    async def _config(self, name: str) -> dict[str, str] | None:
+        """A topic's configuration, empty where we may not ask; None when no broker tells us now."""
         keys = {_LIMIT: None, _CLEANUP: None}
         try:
             responses = await self._admin.describe_configs(
                 [ConfigResource(ConfigResourceType.TOPIC, name, keys)]
             )
-        except (KafkaError, AssertionError):
+            code, message, _type, _name, entries = responses[0].resources[0]
+            if code:
+                raise for_code(code)(message)
+        except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError):
             return {}
-        return {
-            found: str(value)
-            for _code, _message, _type, _name, entries in responses[0].resources
-            for found, value, *_ in entries
-        }
+        except (KafkaError, AssertionError) as error:
+            log.warning("topic_not_described", topic=name, error=repr(error))
+            return None
+        return {found: str(value) for found, value, *_ in entries}
 
     async def _create(self, names: list[str], partitions: int, configs: dict[str, str]) -> None:
         settings = self._settings
