@@ -58,7 +58,7 @@ class KafkaSettings(BaseModel):
         default=0.02,
         ge=0.0,
         le=5.0,
-        description="How long finished replies and notes of tools wait for company at least.",
+        description="How long finished replies, and notes that a tool waits for, wait for company at least.",
     )
     commit_patience: float = Field(
         default=0.2,

@@ -70,7 +70,7 @@ class Lane:
         self._work: dict[asyncio.Task[None], Waiting] = {}
         self._alarm = Alarm(self._sweep)  # for the deadlines of what waits
         self._ready = Ready(room.settings, singly)
-        self._noted: deque[tuple[Sequence[Outgoing], asyncio.Future[None]]] = deque()
+        self._noted: deque[tuple[Sequence[Outgoing], asyncio.Future[None] | None]] = deque()
         self._publishing = False
         self.suspended = False
         self.ended = False
@@ -167,7 +167,8 @@ class Lane:
         else:
             self._idle.clear()
         self._changed.set()
-        # Nobody can come who would go with them: all that are in work wait for their notes.
+        # Nobody can come who would go with them: all that are in work wait for their notes. (Those that
+        # nobody waits for are hurried already.)
         alone = self.suspended or len(self._noted) >= len(self._work)
         if (self._noted or self._ready) and (alone or self._ready.full):
             self._ready.hurry()
@@ -244,7 +245,7 @@ class Lane:
                     self._suspects.tries(record.offset)
                     log.warning("request_tried_alone", request=record.address)
                     await self._publish([], self._progress.mark(self._suspects.counts))
-                notes = RequestNotes(self._journal, record, partial(self._note, record))
+                notes = RequestNotes(self._journal, record, partial(self._note, record), self._note_soon)
                 first = self._window.find(waiting.fingerprint)
                 record = replace(record, notes=notes)
                 answered = await self._room.answer(record, waiting.fingerprint, first)
@@ -274,6 +275,14 @@ class Lane:
         self._stir()
         return written
 
+    def _note_soon(self, notes: Sequence[Outgoing]) -> None:
+        """Nobody waits for these, and what they tell is lost with the process until they are written: they go
+        at once, and what waits for others goes with them.
+        """
+        self._noted.append((notes, None))
+        self._stir()
+        self._ready.hurry()
+
     async def _publish_ready(self) -> None:
         while True:
             await self._ready.due()
@@ -296,7 +305,7 @@ class Lane:
             self._suspect = None if batch else self._suspect
             self._publishing = False
             for _, written in noted:
-                if not written.done():  # cancelled with the request that waited
+                if written is not None and not written.done():  # cancelled with the request that waited
                     written.set_result(None)
             for failure in (answered.failure for answered in batch if answered.failure):
                 raise failure

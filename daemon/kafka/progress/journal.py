@@ -86,19 +86,23 @@ class RequestNotes:
         journal: LaneJournal,
         record: Incoming,
         publish: Callable[[Sequence[Outgoing]], "asyncio.Future[None]"],
+        publish_soon: Callable[[Sequence[Outgoing]], None],
     ) -> None:
-        """`publish` queues records at once; what it returns is done when they are written."""
+        """Both queue records at once, in one queue. What `publish` returns is done when they are written, for
+        which they may wait for others; `publish_soon` has them written without delay.
+        """
         self.saved = journal.of(record)
         self.limit_bytes = journal.limit_bytes
         self._journal = journal
         self._record = record
         self._publish = publish
+        self._publish_soon = publish_soon
 
     async def write(self, notes: Mapping[str, bytes]) -> None:
         await self._publish(self._journal.records(self._record, notes))
 
     def write_soon(self, notes: Mapping[str, bytes]) -> None:
-        self._publish(self._journal.records(self._record, notes))
+        self._publish_soon(self._journal.records(self._record, notes))
 
 
 class JournalTopic:

@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from daemon.errors import Cancelled
 from daemon.kafka.intake.cancellations import Cancellation, Cancellations
 from daemon.kafka.intake.slots import Slots
+from daemon.kafka.lanes.alarm import Alarm
 from daemon.kafka.lanes.lane import Lane
 from daemon.kafka.lanes.room import Room
 from daemon.kafka.progress.duplicates import Window
@@ -309,6 +310,28 @@ async def test_notes_wait_for_company_no_longer_than_others_may_come():
     go_on.set()
     await has(memory, 6)
     assert memory.records[:3] == [b"0", b"1", b"2"] and len(memory.marks) == 3
+    await one.close()
+
+
+async def test_what_became_of_a_tool_is_kept_at_once_and_takes_along_what_waits(monkeypatch):
+    monkeypatch.setattr(Alarm, "by", lambda self, moment: None)  # what waits for others waits for ever
+    memory, go_on = Memory(), asyncio.Event()
+
+    async def handler(record, emit):
+        if record.offset == 0:
+            await record.notes.write({"step": b"intended"})
+        elif record.offset == 1:
+            record.notes.write_soon({"step": b"done"})
+        await go_on.wait()
+        return await answer(record, emit)
+
+    one = lane(memory, handler, Progress(0), 1, 0, max_in_flight=3, commit_interval_seconds=0.02)
+    await one.start()
+    one.offer(delivered(0, 1, 2))
+    await has(memory, 2)
+    assert memory.records == [b"intended", b"done"] and len(memory.marks) == 2
+    go_on.set()
+    await has(memory, 5)
     await one.close()
 
 
