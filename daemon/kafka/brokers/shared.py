@@ -7,6 +7,7 @@ from functools import partial
 
 import structlog
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ProducerClosed
 
 from daemon.kafka.brokers.producer import close, new_producer, send, send_all, start
 from daemon.kafka.record import Outgoing
@@ -45,11 +46,18 @@ class SharedProducer:
         """The future is done when the brokers have the record. Both raise aiokafka's KafkaError: records
         that wait behind a refused one fail with OutOfOrderSequenceNumber, and may be sent again.
         """
-        if self._spoilt:
-            await self._renew()
-        future = await send(self._producer, record)
-        future.add_done_callback(partial(self._sent, self._producer))
-        return future
+        while True:
+            if self._spoilt:
+                await self._renew()
+            producer = self._producer
+            try:
+                future = await send(producer, record)
+            except ProducerClosed:
+                if producer is self._producer:
+                    raise
+                continue  # replaced while the record waited for room there: it was not taken
+            future.add_done_callback(partial(self._sent, producer))
+            return future
 
     async def send_all(self, records: Sequence[Outgoing]) -> None:
         """Returns when the brokers have all of them, in this order per partition; raises a failure."""
