@@ -20,6 +20,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
     UnknownError,
+    UnknownTopicOrPartitionError,
 )
 
 from daemon.kafka.record import Outgoing
@@ -60,7 +61,10 @@ async def start(producer: AIOKafkaProducer, seconds: float) -> None:
 
 
 async def send(producer: AIOKafkaProducer, record: Outgoing) -> "asyncio.Future[object]":
-    """Hand a record to the producer; the future is done when the brokers have it."""
+    """Hand a record to the producer; the future is done when the brokers have it. Raises aiokafka's errors,
+    UnknownTopicOrPartitionError for a partition that its topic does not have.
+    """
+    await _know(producer, record)
     future: asyncio.Future[object] = await producer.send(
         record.topic,
         value=record.value,
@@ -69,6 +73,16 @@ async def send(producer: AIOKafkaProducer, record: Outgoing) -> "asyncio.Future[
         headers=list(record.headers),
     )
     return future
+
+
+async def _know(producer: AIOKafkaProducer, record: Outgoing) -> None:
+    """Partitions may have been added since the producer last looked, which it does every few minutes."""
+    topic, partition = record.topic, record.partition
+    if partition is None or partition in await producer.partitions_for(topic):
+        return
+    await producer.client.force_metadata_update()
+    if partition not in await producer.partitions_for(topic):
+        raise UnknownTopicOrPartitionError(f"{topic} has no partition {partition}.")
 
 
 async def send_all(send: Send, records: Sequence[Outgoing]) -> None:

@@ -8,11 +8,10 @@ from aiokafka import TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
     IllegalStateError,
-    KafkaError,
-    OutOfOrderSequenceNumber,
+    UnknownTopicOrPartitionError,
 )
 
-from daemon.kafka.brokers.producer import refuses
+from daemon.kafka.brokers.producer import may_pass, refuses
 from daemon.kafka.brokers.shared import SharedProducer
 from daemon.kafka.brokers.topics import Topics
 from daemon.kafka.errors import LaneFenced, RecordsRefused
@@ -45,15 +44,21 @@ class AtLeastOnceLane:
         self._partition = partition
 
     async def publish(self, records: Sequence[Outgoing], mark: Mark) -> None:
-        """Tries again while the brokers are away; some records may then be written twice."""
+        """Tries again after what may pass; some records may then be written twice. A partition that is not
+        there fences the lane: whoever opens it next chooses another one.
+        """
         while True:
             try:
                 await self._send(records)
                 break
-            except KafkaError as error:
+            except UnknownTopicOrPartitionError as error:
+                raise LaneFenced(
+                    f"A record has nowhere to go ({error!r}); the lane is opened anew."
+                ) from error
+            except Exception as error:
                 if refuses(error):
                     raise RecordsRefused(f"The brokers refused a record ({error!r}).") from error
-                if not error.retriable and not isinstance(error, OutOfOrderSequenceNumber):
+                if not may_pass(error):
                     raise
                 log.warning("replies_delayed", partition=str(self._partition), error=repr(error))
                 await asyncio.sleep(_RETRY_SECONDS)

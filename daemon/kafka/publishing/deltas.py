@@ -3,9 +3,8 @@
 import asyncio
 
 import structlog
-from aiokafka.errors import KafkaError
 
-from daemon.kafka.brokers.producer import Send
+from daemon.kafka.brokers.producer import Send, may_pass, refuses
 from daemon.kafka.publishing.answers import Answers
 from daemon.kafka.record import Incoming, Outgoing
 
@@ -28,7 +27,9 @@ class Deltas:
             return
         try:
             self._sent.append(await self._send(routed))
-        except KafkaError as error:
+        except Exception as error:
+            if not may_pass(error) and not refuses(error):
+                raise
             log.warning("delta_lost", request=self._record.address, error=repr(error))
 
     async def flush(self) -> None:
