@@ -30,6 +30,7 @@ class Grown:
         self.known = self.there
 
     async def send(self, topic, *, partition, **_):
+        assert partition in range(self.known), "Unrecognized partition"
         self.sent.append(partition)
 
 
