@@ -48,23 +48,30 @@ async def create_topic(address: str, topic: str, partitions: int = 1, **configs:
         await admin.close()
 
 
+_WRITE, _SEEN = 4, (3, 8, 10)  # operations; the latter are Read, Describe and DescribeConfigs
+_DENY, _ALLOW = 2, 3
+
+
 async def forbid_writing(address: str, topic: str) -> None:
-    """Nobody may write to it from now on."""
-    deny_write = CreateAclsRequest(
-        resource_type=2,
-        resource_name=topic,
-        resource_pattern_type_filter=3,
-        principal="User:*",
-        host="*",
-        operation=4,
-        permission_type=2,
-    )
+    """Nobody may write to it from now on. All may still see it: where a topic has rules, what none of them
+    allows is forbidden.
+    """
     client = AIOKafkaClient(bootstrap_servers=address)
     await client.bootstrap()
     try:
-        answer = await client.send(client.get_random_node(), deny_write)
-        [(code, message)] = answer.creation_responses
-        assert code == 0, message
+        for operation, permission in (*((seen, _ALLOW) for seen in _SEEN), (_WRITE, _DENY)):
+            rule = CreateAclsRequest(
+                resource_type=2,
+                resource_name=topic,
+                resource_pattern_type_filter=3,
+                principal="User:*",
+                host="*",
+                operation=operation,
+                permission_type=permission,
+            )
+            answer = await client.send(client.get_random_node(), rule)
+            [(code, message)] = answer.creation_responses
+            assert code == 0, message
     finally:
         await client.close()
 
