@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
-import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -15,6 +13,7 @@ from aiokafka.errors import KafkaError
 from daemon import heap
 from daemon.agent.agent import Agent
 from daemon.agent.recall import Recall
+from daemon.ending import end_at_once
 from daemon.handler import Handler
 from daemon.kafka.brokers.connecting import connected
 from daemon.kafka.consumer import Consumer
@@ -239,8 +238,7 @@ class App:
 def _end(number: int) -> NoReturn:
     """Without waiting for what is being loaded or connected to: nothing can hurry that."""
     log.warning("forced to stop before serving began")
-    logging.shutdown()
-    os._exit(128 + number)
+    end_at_once(128 + number)
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:

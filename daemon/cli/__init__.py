@@ -5,6 +5,7 @@ import sys
 import typer
 
 from daemon.cli import ask, broker, build, cancel, check, complete, demo, dlq, engine, inspect, run
+from daemon.ending import end
 from engines.errors import GpuFailed
 from schemas.errors import AutoGLMError
 
@@ -38,7 +39,7 @@ def main() -> None:
     except AutoGLMError as error:
         print(f"autoglm: {error}", file=sys.stderr)
         usual = EXIT_CONFIGURATION if error.code == "configuration" else 1
-        sys.exit(error.exit_code if isinstance(error, GpuFailed) else usual)
+        end(error.exit_code if isinstance(error, GpuFailed) else usual)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

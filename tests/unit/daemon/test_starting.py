@@ -1,4 +1,4 @@
-"""Signals that come before the daemon serves: a process of its own, no broker."""
+"""Signals and failures that come before the daemon serves: a process of its own, no broker."""
 
 import os
 import signal
@@ -19,6 +19,17 @@ def load(*_, **__):
     threading.Event().wait()
 
 Engine.load = load
+"""
+FAILING_LOAD = """
+import atexit, threading
+from engines.errors import StepHung
+from engines.serve.engine import Engine
+
+def load(*_, **__):
+    raise StepHung
+
+Engine.load = load
+atexit.register(threading.Event().wait)  # as a driver waits for a GPU that hangs
 """
 
 
@@ -93,3 +104,11 @@ def test_a_second_signal_ends_a_load_that_never_ends(start, told, tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(SECONDS / 2) == 128 + signal.SIGTERM
     assert "forced to stop before serving began" in (tmp_path / "log").read_text()
+
+
+def test_a_gpu_that_fails_while_an_engine_is_loaded_ends_the_process(start, tmp_path):
+    module = tmp_path / "failing.py"
+    module.write_text(FAILING_LOAD)
+    process = start("127.0.0.1:9", AUTOGLM_TOOLS__MODULES=f'["{module}"]')
+    assert process.wait(SECONDS / 2) == 74
+    assert "autoglm: The GPU does not finish a step" in (tmp_path / "log").read_text()
