@@ -1,9 +1,13 @@
-"""A daemon that starts before its brokers can be reached."""
+"""A daemon that starts before its brokers are all there."""
 
 import asyncio
 import socket
 
+import pytest
+from aiokafka.errors import InvalidReplicationFactorError
+
 from daemon.demo.process import DaemonProcess
+from daemon.kafka.brokers.topics import Topics
 from tests.faults.proxy import Proxy
 from tests.kafka.test_daemon import environment
 from tests.kafka.traffic import settings
@@ -33,3 +37,10 @@ async def test_brokers_that_come_later_are_waited_for(broker, name, tmp_path):
             status = await asyncio.to_thread(process.stop)
         await proxy.stop()
     assert status == 0, log.read_text()
+
+
+async def test_too_few_brokers_for_the_topics_may_become_more(broker, name):
+    topics = Topics(settings(broker.bootstrap_servers, name, replication_factor=3))
+    with pytest.raises(InvalidReplicationFactorError, match=r"Check that .*`kafka\.replication_factor`"):
+        await topics.start()
+    await topics.stop()

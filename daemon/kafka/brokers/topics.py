@@ -11,10 +11,15 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
+    InvalidConfigurationError,
     InvalidPartitionsError,
+    InvalidRequestError,
+    InvalidTopicError,
     KafkaError,
+    PolicyViolationError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
+    UnsupportedVersionError,
     for_code,
 )
 
@@ -29,6 +34,17 @@ _REFUSED_SECONDS = 60.0
 _LISTED_SECONDS, _LISTED_POLL_SECONDS = 15.0, 0.05
 _LIMIT = "max.message.bytes"
 _CLEANUP = "cleanup.policy"
+# What the brokers say of a topic that they will not create later either.
+_NEVER = (
+    InvalidTopicError,
+    InvalidConfigurationError,
+    InvalidPartitionsError,
+    InvalidRequestError,
+    PolicyViolationError,
+    UnsupportedVersionError,
+    ClusterAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+)
 # Small segments, cleaned soon: whoever is given a partition reads its journal first.
 _JOURNAL = {
     _CLEANUP: "compact",
@@ -152,7 +168,10 @@ class Topics:
             await self._refresh()
 
     async def prepare_journal(self, partitions: int) -> None:
-        """Creates the journal's topic or adds what it lacks to that many partitions. Raises JournalUnfit."""
+        """Creates the journal's topic or adds what it lacks to that many partitions.
+
+        Raises JournalUnfit, TopicMissing or aiokafka's KafkaError.
+        """
         journal = self._settings.journal_topic
         async with self._preparing:
             there = self._partitions.get(journal, 0)
@@ -206,13 +225,27 @@ class Topics:
         return {found: str(value) for found, value, *_ in entries}
 
     async def _create(self, names: list[str], partitions: int, configs: dict[str, str]) -> None:
+        """Raises TopicMissing for what the brokers will never create, else KafkaError: a cluster that is half
+        up has too few brokers for the factor, or no controller.
+        """
         settings = self._settings
         factor = settings.replication_factor
         # The client lets the broker choose the factor only beside an (empty) explicit placement.
         placed: dict[int, list[int]] | None = {} if factor == -1 else None
         new = [NewTopic(name, partitions, factor, placed, configs) for name in names]
         response = await self._admin.create_topics(new)
-        for name, code, *details in response.topic_errors:
-            error = for_code(code)
-            if code and error is not TopicAlreadyExistsError:
-                raise TopicMissing(f"Topic {name} could not be created ({error.__name__}: {details}).")
+        refused = [
+            (name, for_code(code), " ".join(filter(None, details)))
+            for name, code, *details in response.topic_errors
+            if code and for_code(code) is not TopicAlreadyExistsError
+        ]
+        for name, error, said in refused:
+            if error in _NEVER:
+                raise TopicMissing(
+                    f"Topic {name} could not be created ({error.__name__}: {said}); create it or mend that."
+                )
+        for name, error, said in refused:
+            raise error(
+                f"Topic {name} could not be created yet: {said or error.__name__} Check that all brokers are "
+                "up, and no fewer than `kafka.replication_factor`."
+            )
