@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ from schemas.errors import AutoGLMError
 
 if TYPE_CHECKING:
     from daemon.kafka.publishing.letters import Letter
+    from daemon.kafka.record import Outgoing
     from daemon.kafka.settings import KafkaSettings
 
 app = typer.Typer(help="Dead letters: requests that could not be answered well.", no_args_is_help=True)
@@ -35,7 +36,7 @@ def list_(
     found = [letter for letter in _read(_settings(config)) if code in (None, letter.code)]
     for letter in found:
         line = f"{letter.place:>8}  {_when(letter)}  {letter.code:<20} {letter.original}  {letter.message}"
-        typer.echo(_printable(line)[:200])
+        typer.echo(_printable(line).replace("\n", r"\n")[:200])
     typer.echo(f"{len(found)} dead letters", err=True)
 
 
@@ -44,8 +45,8 @@ def show(place: Place, config: Config = None) -> None:
     """Everything about one letter: why it died, its key, headers and value."""
     letter = _pick(_read(_settings(config)), [place])[0]
     typer.echo(f"letter    {letter.place}, {_when(letter)}")
-    typer.echo(f"from      {letter.original}")
-    typer.echo(f"error     {letter.code}: {_printable(letter.message)}")
+    typer.echo(f"from      {_printable(letter.original)}")
+    typer.echo(f"error     {_printable(f'{letter.code}: {letter.message}')}")
     typer.echo(f"attempts  {letter.attempts if letter.attempts is not None else '?'}")
     typer.echo(f"key       {_show(letter.key)}")
     for name, content in letter.own_headers:
@@ -82,20 +83,31 @@ async def _replay(settings: "KafkaSettings", letters: "Sequence[Letter]") -> int
 
     from daemon.cli.producing import producing
     from daemon.kafka.brokers.producer import send
+    from daemon.kafka.partitions import all_partitions
 
     sent = 0
     async with producing(settings) as producer:
+        there = await all_partitions(producer)
         for letter in letters:
             try:
                 record = letter.revived()
+                _check_place(record, there)
                 written: Any = await (await send(producer, record))
             except (ValueError, KafkaError) as error:
-                typer.echo(f"{letter.place}: not sent: {error}", err=True)
+                typer.echo(f"{letter.place}: not sent: {_printable(str(error))}", err=True)
                 continue
             sent += 1
             late = "; its deadline has passed" if _late(letter) else ""
             typer.echo(f"{letter.place}: sent to {written.topic}/{written.partition}/{written.offset}{late}")
     return sent
+
+
+def _check_place(record: "Outgoing", there: Mapping[str, Sequence[int]]) -> None:
+    """Raises ValueError when there is no such topic or partition any more."""
+    if record.topic not in there:
+        raise ValueError(f"there is no topic {record.topic}; create it first")
+    if record.partition not in (None, *there[record.topic]):
+        raise ValueError(f"{record.topic} has no partition {record.partition}; add it first")
 
 
 def _settings(config: Config) -> "KafkaSettings":

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import struct
 
 import pytest
 from typer.testing import CliRunner
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 from daemon.cli import app
 from daemon.cli.failures import KafkaRefused
 from daemon.kafka.errors import NoSuchTopic
+from daemon.kafka.publishing.deadletter import PREFIX
 from tests.kafka.test_daemon import environment
 from tests.kafka.traffic import create_topic, put, read, settings
 
@@ -59,3 +61,35 @@ def test_a_cancel_is_written(kafka):
     assert run("cancel", "r1", "--key", "k").exit_code == 0
     _, record = asyncio.run(read(kafka.bootstrap_servers, kafka.control_topic, 2))
     assert (record.key, json.loads(record.value)) == (b"k", {"type": "cancel", "id": "r1"})
+
+
+def letter(topic, partition, message=b""):
+    headers = (
+        (f"{PREFIX}original-topic", topic.encode()),
+        (f"{PREFIX}original-partition", struct.pack(">i", partition)),
+        (f"{PREFIX}exception-message", message),
+    )
+    return None, b"{}", headers
+
+
+def test_letters_whose_place_is_gone_keep_no_other_back(kafka, name):
+    (requests,) = kafka.request_topics
+    create(kafka, requests)
+    letters = [letter(requests, 7), letter(f"{name}.gone", 0), letter(requests, 0)]
+    asyncio.run(create_topic(kafka.bootstrap_servers, kafka.dead_letter_topic))
+    asyncio.run(put(kafka.bootstrap_servers, kafka.dead_letter_topic, letters))
+    done = run("dlq", "replay", "--all")
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == [f"0/2: sent to {requests}/0/1"]
+    assert done.stderr.splitlines() == [
+        f"0/0: not sent: {requests} has no partition 7; add it first",
+        f"0/1: not sent: there is no topic {name}.gone; create it first",
+        "1 of 3 sent",
+    ]
+
+
+def test_a_letter_is_listed_in_one_line(kafka):
+    asyncio.run(create_topic(kafka.bootstrap_servers, kafka.dead_letter_topic))
+    asyncio.run(put(kafka.bootstrap_servers, kafka.dead_letter_topic, [letter("r", 0, b"one\n0/9 two")]))
+    (line,) = run("dlq", "list").stdout.splitlines()
+    assert line.endswith(r"one\n0/9 two")
