@@ -37,6 +37,7 @@ class Fleet:
         self._loading: set[asyncio.Task[Replica]] = set()
         self._failed: asyncio.Queue[tuple[str, Replica, BaseException]] = asyncio.Queue()
         self._lock = asyncio.Lock()
+        self._ending = False
 
     @property
     def wanted(self) -> dict[str, Wanted]:
@@ -131,6 +132,7 @@ class Fleet:
 
     async def close(self) -> None:
         """No request may run any more. What is being loaded is waited for a while: nothing can stop that."""
+        self._ending = True
         pool = self.router.pool
         if self._loading:
             await asyncio.wait(self._loading, timeout=_LOADING_SECONDS)
@@ -187,4 +189,9 @@ class Fleet:
         heap.unsettle()
         task = asyncio.ensure_future(asyncio.to_thread(replica.engine.close))
         self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        task.add_done_callback(self._closed)
+
+    def _closed(self, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        if not self._closing and not self._ending:
+            heap.settle()

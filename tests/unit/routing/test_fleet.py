@@ -1,10 +1,12 @@
 """Real engines that are loaded, switched and retired while requests run."""
 
 import asyncio
+import gc
 import time
 
 import pytest
 
+from daemon import heap
 from daemon.agent.agent import Agent
 from daemon.agent.job import Job
 from daemon.bundled import CHECKPOINT
@@ -113,6 +115,17 @@ async def test_a_switch_under_load_loses_nothing_and_gives_the_memory_back(model
     assert old.failed.result() is None  # closed, not failed
     assert old._runtime._caches == {} and old._runtime._session is None
     assert [replica.open for replica in fleet.router.pool.replicas("main")] == [0]
+
+
+async def test_what_stays_is_left_out_of_collections_again_after_a_switch(models, fleet):
+    await fleet.become(*wanted_by(settings(models, {"main": ("fp32", {})})))
+    heap.settle()
+    await fleet.become(*wanted_by(settings(models, {"main": ("int8", {})})))
+    assert gc.get_freeze_count() == 0  # the old engine is to go
+    await asyncio.gather(*fleet._closing)
+    assert gc.get_freeze_count() > 0
+    await fleet.close()
+    assert gc.get_freeze_count() == 0
 
 
 async def test_a_request_stays_with_the_engine_it_began_on(models, fleet):
