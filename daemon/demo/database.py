@@ -1,6 +1,7 @@
 """The demo desk's SQLite database: a file that is created and filled on first use."""
 
 import sqlite3
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +15,15 @@ class Database:
     """`path` is a file in the state directory; the first transaction creates and fills it.
 
     Calls come from the threads of the tool executor: every transaction has a connection to itself. Opening
-    one takes ten times as long as most transactions, so they are kept.
+    one takes ten times as long as most transactions, so they are kept, and closed when nobody uses the
+    object any more.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._ready = False
         self._idle: deque[sqlite3.Connection] = deque()
+        weakref.finalize(self, _close, self._idle)
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -68,6 +71,11 @@ class Database:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
         return connection
+
+
+def _close(connections: deque[sqlite3.Connection]) -> None:
+    for connection in connections:
+        connection.close()
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -1,4 +1,6 @@
+import gc
 import json
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -121,6 +123,19 @@ def test_two_daemons_may_find_the_same_empty_file(tmp_path):
     for thread in threads:
         thread.join()
     assert counts == [11] * 4
+
+
+def test_kept_connections_are_closed_with_their_database(tmp_path):
+    from daemon.demo.database import Database
+
+    database = Database(tmp_path / "desk.sqlite3")
+    with database.transaction() as connection:
+        pass
+    connection.execute("SELECT 1")
+    del database
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
 
 
 def test_loads_as_a_tool_module_any_number_of_times():
