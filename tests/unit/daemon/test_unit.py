@@ -1,5 +1,6 @@
-"""systemd/autoglm@.service with the settings file beside it: what its instances are started with."""
+"""systemd/autoglm@.service with the files beside it: how its instances start, and what they may do."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,13 @@ def test_it_is_started_for_as_long_as_it_takes():
     assert {("StartLimitIntervalSec", "0"), ("TimeoutStartSec", "infinity")} <= {
         (name, value) for name, value in DIRECTIVES
     }
+
+
+def test_the_folder_of_the_engines_is_the_services_own():
+    """What a runtime compiles at the first start is kept there."""
+    unit = dict(DIRECTIVES)
+    folder = unit["ReadWritePaths"].removeprefix("-")
+    made = [line.split() for line in (SYSTEMD / "tmpfiles.conf").read_text("utf-8").splitlines()]
+    assert ["d", folder, "0750", unit["User"], unit["Group"], "-"] in made
+    engines = re.findall(r'path = "(.+?)"', (SYSTEMD / "autoglm.toml").read_text("utf-8"))
+    assert {str(Path(engine).parent) for engine in engines} == {folder}
