@@ -11,13 +11,15 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
+from daemon.places import Places
+
 _LIST, _TABLE = '["a", "b"]', '{"key": "value"}'
 
 
-def explain(error: ValidationError, model: type[BaseModel], prefix: str, file: Path | None) -> list[str]:
-    """One sentence per wrong key of `error`, raised while `model` was filled from `file` and `prefix`*."""
+def explain(error: ValidationError, model: type[BaseModel], places: Places) -> list[str]:
+    """One sentence per wrong key of `error`, raised while `model` was filled from `places`."""
     return [
-        _sentence(tuple(str(part) for part in item["loc"]), item["type"], item["msg"], model, prefix, file)
+        _sentence(tuple(str(part) for part in item["loc"]), item["type"], item["msg"], model, places)
         for item in error.errors()
     ]
 
@@ -57,12 +59,8 @@ def not_text(error: UnicodeDecodeError, files: Sequence[Path]) -> str:
     return f"{named}: not UTF-8: {error.reason} at byte {error.start}; save it as UTF-8."
 
 
-def _sentence(
-    loc: tuple[str, ...], kind: str, message: str, model: type[BaseModel], prefix: str, file: Path | None
-) -> str:
-    key = ".".join(loc)
-    variable = prefix + "__".join(loc).upper()
-    place = f"environment {variable}" if variable in os.environ else f"{file or 'settings'}: `{key}`"
+def _sentence(loc: tuple[str, ...], kind: str, message: str, model: type[BaseModel], places: Places) -> str:
+    place = places.of(loc)
     if kind == "extra_forbidden":
         return f"{place}: unknown key; {nearest(loc[-1], keys_at(model, loc[:-1]))}"
     return f"{place}: {message[0].lower()}{message[1:]}."

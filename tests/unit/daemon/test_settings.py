@@ -83,13 +83,59 @@ def test_what_is_wrong_in_the_file_is_named(tmp_path, text, said):
             r"AUTOGLM_KAFK__GROUP_ID: unknown setting; did you mean AUTOGLM_KAFKA",
         ),
         ("AUTOGLM_TOOLS__MODULES", "tools.py", r"AUTOGLM_TOOLS__MODULES: not valid JSON: .*; write lists as"),
-        ("AUTOGLM_ENGINE__SLOTS", "many", r"AUTOGLM_ENGINE__SLOTS: input should be a valid integer"),
+        (
+            "AUTOGLM_ENGINE__SLOTS",
+            "many",
+            r"^environment AUTOGLM_ENGINE__SLOTS: input should be a valid integer",
+        ),
+        (
+            "autoglm_engine__slots",
+            "many",
+            r"^environment autoglm_engine__slots: input should be a valid integer",
+        ),
+        (
+            "AUTOGLM_ENGINE",
+            '{"slotz": 3}',
+            r"^environment AUTOGLM_ENGINE: `slotz`: unknown key; did you mean",
+        ),
+        (
+            "AUTOGLM_ENGINES",
+            '{"a": {"slots": 0}}',
+            r"^environment AUTOGLM_ENGINES: `a\.slots`: input should be greater",
+        ),
+        ("AUTOGLM_ROUTES", '[{"engine": 1}]', r"^environment AUTOGLM_ROUTES: `0\.engine`: input should be"),
     ],
 )
 def test_what_is_wrong_in_the_environment_is_named(monkeypatch, variable, value, said):
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigurationError, match=said):
         load()
+
+
+def test_what_is_wrong_in_a_credential_is_named_with_its_file(tmp_path, monkeypatch):
+    (tmp_path / "autoglm_engine__slots").write_text("many")
+    (tmp_path / "autoglm_kafka__sasl_pasword").write_text("secret")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(ConfigurationError) as caught:
+        load(write(tmp_path, "[engine]\ncapacity = 1\n"))
+    assert sorted(line.removeprefix(f"{tmp_path}/") for line in str(caught.value).splitlines()) == [
+        "autoglm.toml: `engine.capacity`: input should be greater than or equal to 16.",
+        "autoglm_engine__slots: input should be a valid integer, unable to parse string as an integer.",
+        "autoglm_kafka__sasl_pasword: unknown key; did you mean `sasl_password`?",
+    ]
+
+
+def test_a_table_of_the_environment_is_not_blamed_for_what_the_file_says_in_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOGLM_ENGINE", '{"capacity": 512}')
+    with pytest.raises(ConfigurationError, match=r"^.*autoglm\.toml: `engine\.slots`: input should be"):
+        load(write(tmp_path, "[engine]\nslots = 0\n"))
+
+
+def test_secrets_of_tools_are_no_settings(tmp_path, monkeypatch):
+    for name in ("memory", "log__token", "autoglm_shop_password"):
+        (tmp_path / name).write_text("secret")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    load(write(tmp_path, ""))
 
 
 @pytest.mark.parametrize("value", ["kafka", "kafka:", "kafka:0", "kafka:65536", "a:1,", "a:1,b", "http://a:1",
