@@ -31,7 +31,7 @@ class RedisStore:
             from redis.backoff import NoBackoff
         except ImportError as error:
             raise ConfigurationError(
-                "`memory.url` needs the Redis client: pip install 'open-autoglm[redis]'."
+                "`memory.url` needs the Redis client; install this package with its extra `redis`."
             ) from error
         try:
             # Once more at once: a connection may have been closed while nobody used it.

@@ -37,6 +37,20 @@ def test_it_is_started_for_as_long_as_it_takes():
     }
 
 
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_the_readme_installs_what_the_unit_looks_for(readme):
+    text = (SYSTEMD.parent / readme).read_text("utf-8")
+    program = Path(dict(DIRECTIVES)["ExecStart"].split()[0])
+    assert f"-m venv {program.parents[1]}\n" in text
+    for name in ("sysusers.conf", "tmpfiles.conf"):
+        header = (SYSTEMD / name).read_text("utf-8").splitlines()[0]
+        assert f"systemd/{name} {header.removeprefix('# ')}\n" in text
+    settings = (SYSTEMD / "autoglm.toml").read_text("utf-8").split()[1].removesuffix(":")
+    assert (
+        f"systemd/autoglm.toml {Path(settings).parent}/" in text and settings in dict(DIRECTIVES)["ExecStart"]
+    )
+
+
 def test_the_folder_of_the_engines_is_the_services_own():
     """What a runtime compiles at the first start is kept there."""
     unit = dict(DIRECTIVES)

@@ -168,5 +168,5 @@ def _pycuda() -> Any:
         return importlib.import_module("pycuda.driver")
     except ImportError as error:
         raise DeviceNotFound(
-            f"PyCUDA or the NVIDIA driver is missing ({error}); pip install 'open-autoglm[gpu]'"
+            f"PyCUDA or the NVIDIA driver is missing ({error}); install this package with its extra `gpu`"
         ) from error
