@@ -4,6 +4,7 @@ import json
 import re
 import ssl
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Literal
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -73,6 +74,8 @@ class _Remote:
             trust_env=False,
             verify=_trusted(declaration.ca_file),
             limits=httpx2.Limits(max_connections=declaration.concurrency),
+            # Keeps nothing: what the other side sets for one caller must not speak for the next.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
 
     async def call(self, values: dict[str, Any], context: ToolContext) -> Any:

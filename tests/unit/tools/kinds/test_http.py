@@ -23,7 +23,8 @@ async def server():
         if (status := request.match_info.get("status")) is not None:
             return web.Response(status=int(status), text=f"status {status}")
         if (target := request.query.get("to")) is not None:
-            return web.Response(status=int(request.query.get("by", 307)), headers={"Location": target})
+            headers = {"Location": target, "Set-Cookie": "session=alice"}
+            return web.Response(status=int(request.query.get("by", 307)), headers=headers)
         if request.path == "/hang":
             await asyncio.sleep(5)
         if request.path == "/cut":
@@ -139,6 +140,14 @@ async def test_redirects_stay_on_allowed_hosts(declare, call, url, server):
     assert "not an allowed host" in inside.result["error"]
     endless = await call(declare(kind="http", url=url + "/?to=/%3Fto%3D/", max_redirects=1))
     assert endless.outcome == "error" and "redirects" in endless.result["error"]
+
+
+async def test_cookies_of_one_caller_are_not_sent_for_the_next(declare, call, url, server):
+    tool = declare(kind="http", url=url + "/login?to=/home")
+    for user in ("alice", "bob"):
+        assert (await call(tool, user_id=user)).outcome == "ok"
+    assert [request.path for request in server.heard] == ["/login", "/home"] * 2
+    assert not any("Cookie" in request.headers for request in server.heard)
 
 
 async def test_credentials_do_not_follow_to_another_origin(declare, call, url):
