@@ -54,9 +54,16 @@ class Tool:
             (self.timeout is not None and self.timeout <= 0, "timeout must be more than 0 seconds"),
             (self.retries < 0, "retries must be 0 or more"),
             (self.concurrency < 1, "concurrency must be 1 or more"),
-            (
-                _is_generator(self.function),
-                "a generator function does nothing when it is called; return a list",
+            *(
+                (
+                    _is_generator(function),
+                    f"{name} is a generator function, which does nothing when it is called; return instead",
+                )
+                for name, function in (
+                    ("it", self.function),
+                    ("compensate", self.compensate),
+                    ("reconcile", self.reconcile),
+                )
             ),
             (not _takes(self.compensate, 2, 3), "compensate must take (arguments, result)"),
             (not _takes(self.reconcile, 2), "reconcile must take (arguments, context)"),
@@ -94,8 +101,8 @@ def is_coroutine(function: ToolFunction) -> bool:
     return inspect.iscoroutinefunction(inspect.unwrap(function))
 
 
-def _is_generator(function: ToolFunction) -> bool:
-    plain = inspect.unwrap(function)
+def _is_generator(function: ToolFunction | None) -> bool:
+    plain = None if function is None else inspect.unwrap(function)
     return inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain)
 
 

@@ -87,12 +87,15 @@ def test_wrong_declarations_are_refused(registry, options, reason):
 
 
 def test_generator_functions_are_refused(registry):
-    def lines():
+    def lines(arguments: str, result: str):
         yield 1
 
-    async def pages():
+    async def pages(arguments: str, result: str):
         yield 1
 
     for function in (lines, pages):
-        with pytest.raises(ToolDeclarationError, match="return a list"):
+        with pytest.raises(ToolDeclarationError, match=r"it is a generator function.*return instead"):
             openautoglm.register_tool(function, description="d")
+        for hook in ("compensate", "reconcile"):
+            with pytest.raises(ToolDeclarationError, match=f"{hook} is a generator function"):
+                openautoglm.register_tool(lambda: 1, name="x", description="d", **{hook: function})
