@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -23,6 +23,9 @@ _COMPENSATION_PAUSES = (0.2, 1.0)
 # Before another attempt, doubled each time.
 _BACKOFF_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 5.0
+
+# What a place is for. Each has its own: undoing and asking are wanted most when calls hang.
+Purpose = Literal["call", "undo", "ask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Executor:
     timeout: float = 30.0
     result_bytes: int = RESULT_BYTES
     executed: Callable[[Tool, Execution, ToolContext], None] = lambda tool, execution, context: None
-    _slots: dict[tuple[str, int], asyncio.Semaphore] = field(default_factory=dict)
+    _slots: dict[tuple[str, Purpose, int], asyncio.Semaphore] = field(default_factory=dict)
     _abandoned: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def run(
@@ -93,7 +96,7 @@ class Executor:
             deadline = context.deadline if tool.read_only else None
             for attempt in range(1, tool.retries + 2):
                 outcome, result, certain = await self._attempt(
-                    tool, partial(tool.function, **values), tool.is_async, deadline
+                    tool, "call", partial(tool.function, **values), tool.is_async, deadline
                 )
                 execution = replace(
                     execution, result=result, outcome=outcome, attempts=attempt, certain=certain
@@ -112,7 +115,7 @@ class Executor:
         started = time.perf_counter()
         for pause in (*_COMPENSATION_PAUSES, None):
             outcome, said, _ = await self._attempt(
-                tool, partial(tool.compensate, *given), is_coroutine(tool.compensate), None
+                tool, "undo", partial(tool.compensate, *given), is_coroutine(tool.compensate), None
             )
             if outcome == "ok" or pause is None:
                 break
@@ -128,18 +131,25 @@ class Executor:
         """(ok, the call's result or None if it did not take place); else that is not known."""
         assert tool.reconcile is not None
         outcome, said, _ = await self._attempt(
-            tool, partial(tool.reconcile, arguments, context), is_coroutine(tool.reconcile), None
+            tool, "ask", partial(tool.reconcile, arguments, context), is_coroutine(tool.reconcile), None
         )
         return outcome, said
 
     async def _attempt(
-        self, tool: Tool, function: Callable[[], Any], is_async: bool, deadline: float | None
+        self,
+        tool: Tool,
+        purpose: Purpose,
+        function: Callable[[], Any],
+        is_async: bool,
+        deadline: float | None,
     ) -> tuple[Outcome, Any, bool]:
         """(outcome, result, whether the function itself said so: then another attempt would not help).
 
         Waits for a free place as long as the call itself may take from then on.
         """
-        slots = self._slots.setdefault((tool.name, tool.concurrency), asyncio.Semaphore(tool.concurrency))
+        slots = self._slots.setdefault(
+            (tool.name, purpose, tool.concurrency), asyncio.Semaphore(tool.concurrency)
+        )
         try:
             async with asyncio.timeout(self._seconds(tool, deadline)):
                 await slots.acquire()

@@ -18,7 +18,7 @@ ToolFunction = Callable[..., Any]
 @dataclass(frozen=True)
 class Tool:
     """`timeout` in seconds per attempt, None for the executor's, after at most as many for a free place;
-    `retries` after a failed attempt; `concurrency` calls at a time.
+    `retries` after a failed attempt; `concurrency` calls at a time, and as many undone and asked about.
 
     `read_only`: changes nothing. `idempotent`: running a call twice does no more than running it once.
     `compensate(arguments, result)` undoes a finished call; it must be safe to repeat, for a crash may make

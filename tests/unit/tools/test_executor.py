@@ -1,7 +1,7 @@
 import asyncio
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -179,6 +179,25 @@ async def test_hung_calls_do_not_pile_up():
     assert (await executor.run(tool, {})).outcome == "ok"
 
 
+async def test_hung_calls_leave_places_for_undoing_and_asking():
+    release = threading.Event()
+    tool = declared(
+        lambda: release.wait(5),
+        timeout=0.03,
+        concurrency=1,
+        compensate=lambda arguments, result: "undone",
+        reconcile=lambda arguments, context: "asked",
+    )
+    executor = Executor()
+    try:
+        assert (await executor.run(tool, {})).outcome == "timeout"
+        executor.timeout, tool = 5.0, replace(tool, timeout=None)  # what has a place is not hurried
+        assert await executor.reconcile(tool, {}, ToolContext()) == ("ok", "asked")
+        assert await executor.compensate(tool, {}, None, ToolContext()) == ("ok", "undone")
+    finally:
+        release.set()
+
+
 async def test_a_call_has_its_whole_time_however_long_it_waited_for_a_place(monkeypatch):
     loop = asyncio.get_running_loop()
     passed, clock = [0.0], loop.time
@@ -227,7 +246,7 @@ async def test_a_thread_that_cannot_be_started_holds_no_place(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(threads, "_run_in_some_thread", refuses)
         assert (await executor.run(tool, {})).result == {"error": "RuntimeError: can't start new thread"}
-    assert not executor._slots["t", 1].locked()
+    assert not executor._slots["t", "call", 1].locked()
     assert (await executor.run(tool, {})).result == 1
 
 
@@ -322,7 +341,7 @@ async def test_a_call_holds_its_place_while_what_it_returned_is_awaited():
     tool, executor = declared(call, concurrency=1, timeout=30), Executor()
     calls = [asyncio.create_task(executor.run(tool, {})) for _ in range(2)]
     await begun.wait()
-    assert executor._slots["t", 1].locked()
+    assert executor._slots["t", "call", 1].locked()
     release.set()
     assert [(await one).outcome for one in calls] == ["ok", "ok"]
-    assert not executor._slots["t", 1].locked()
+    assert not executor._slots["t", "call", 1].locked()
