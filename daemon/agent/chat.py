@@ -115,7 +115,7 @@ class Chat:
         planned = [
             (tools.tool(call.name), Decision(name=call.name, arguments=call.arguments)) for call in calls
         ]
-        act = partial(record.saga.act, round_, history, planned, job.context())
+        act = partial(record.saga.act, round_, history, planned, job.context(), job.cancelled)
         started = time.perf_counter()
         executions: list[Execution]
         try:
@@ -123,7 +123,7 @@ class Chat:
                 with job.cancelled.interrupting():
                     executions = await act()
             else:
-                # A cancelled job waits for its side effects: only what has ended can be undone.
+                # A cancelled job waits for side effects that have begun: only what has ended can be undone.
                 executions = await act()
         finally:
             record.acted((time.perf_counter() - started) * 1000)

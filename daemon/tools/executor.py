@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
+from daemon.cancel_token import CancelToken
 from daemon.threads import in_thread
 from daemon.tools.context import ToolContext
 from daemon.tools.errors import CallInDoubt, ResultRefused, ToolError
+from daemon.tools.places import NotMade, Place, Places, Purpose
 from daemon.tools.result import RESULT_BYTES, to_json, to_text
-from daemon.tools.tool import Tool, is_coroutine, takes
+from daemon.tools.tool import Tool, ToolFunction, is_coroutine, takes
 from schemas.reply import Outcome
 
 log = structlog.get_logger(__name__)
@@ -24,16 +26,14 @@ _COMPENSATION_PAUSES = (0.2, 1.0)
 _BACKOFF_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 5.0
 
-# What a place is for. Each has its own: undoing and asking are wanted most when calls hang.
-Purpose = Literal["call", "undo", "ask"]
-
 
 @dataclass(frozen=True, slots=True)
 class Execution:
     """What came of a call. `result` is JSON data, {"error": sentence} unless `outcome` is ok.
 
     `certain`: the tool itself said how the call ended; else it was cut short or failed on the way.
-    `reused`: an earlier delivery of the request made it. `detail`: see ToolReport.
+    `attempts`: 0 when the call was not made. `reused`: an earlier delivery of the request made it. `detail`:
+    see ToolReport.
     """
 
     tool: str
@@ -62,28 +62,35 @@ class Executor:
     timeout: float = 30.0
     result_bytes: int = RESULT_BYTES
     executed: Callable[[Tool, Execution, ToolContext], None] = lambda tool, execution, context: None
-    _slots: dict[tuple[str, Purpose, int], asyncio.Semaphore] = field(default_factory=dict)
+    _places: Places = field(default_factory=Places)
     _abandoned: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def run(
-        self, tool: Tool, arguments: dict[str, Any], context: ToolContext | None = None
+        self,
+        tool: Tool,
+        arguments: dict[str, Any],
+        context: ToolContext | None = None,
+        cancelled: CancelToken | None = None,
     ) -> Execution:
         """Never raises but for cancellation. Returns in time: a tool that does not is left behind.
 
-        A deadline cuts only calls without side effects short: with others it would leave them in doubt.
+        After the deadline, and when `cancelled` is set, no call is made any more. A deadline cuts only calls
+        without side effects short: with others it would leave them in doubt.
         """
-        context = context or ToolContext()
+        context, cancelled = context or ToolContext(), cancelled or CancelToken()
         started = time.perf_counter()
         execution = Execution(tool.name, arguments, None, "unknown", 0.0)
         try:
-            execution = await self._run(tool, arguments, context)
+            execution = await self._run(tool, arguments, context, cancelled)
         finally:
             execution = replace(execution, duration_ms=(time.perf_counter() - started) * 1000)
             self.executed(tool, execution, context)
         return execution
 
-    async def _run(self, tool: Tool, arguments: dict[str, Any], context: ToolContext) -> Execution:
-        execution = Execution(tool.name, arguments, None, "error", 0.0)
+    async def _run(
+        self, tool: Tool, arguments: dict[str, Any], context: ToolContext, cancelled: CancelToken
+    ) -> Execution:
+        execution = Execution(tool.name, arguments, None, "error", 0.0, attempts=0)
         try:
             values = tool.signature.values(arguments)
         except ValueError as error:
@@ -95,13 +102,26 @@ class Executor:
                 values = {**values, tool.signature.context_parameter: context}
             deadline = context.deadline if tool.read_only else None
             for attempt in range(1, tool.retries + 2):
-                outcome, result, certain = await self._attempt(
-                    tool, "call", partial(tool.function, **values), tool.is_async, deadline
-                )
-                execution = replace(
-                    execution, result=result, outcome=outcome, attempts=attempt, certain=certain
-                )
-                if certain or attempt > tool.retries or _passed(context.deadline):
+                try:
+                    place = await self._places.take(
+                        tool, "call", self._seconds(tool, None), context.deadline, cancelled
+                    )
+                except NotMade as error:
+                    if not execution.attempts:  # else what earlier attempts came to still holds
+                        execution = replace(execution, result={"error": str(error)}, certain=False)
+                else:
+                    outcome, result, certain = await self._attempt(
+                        tool, place, partial(tool.function, **values), tool.is_async, deadline
+                    )
+                    execution = replace(
+                        execution,
+                        result=result,
+                        outcome=outcome,
+                        attempts=execution.attempts + 1,
+                        certain=certain,
+                    )
+                pointless = _passed(context.deadline) or cancelled.is_set()
+                if execution.certain or pointless or attempt > tool.retries:
                     break
                 await asyncio.sleep(min(_BACKOFF_SECONDS * 2 ** (attempt - 1), _LONGEST_BACKOFF_SECONDS))
         return execution
@@ -114,9 +134,7 @@ class Executor:
         given = (arguments, result, context) if takes(tool.compensate, 3) else (arguments, result)
         started = time.perf_counter()
         for pause in (*_COMPENSATION_PAUSES, None):
-            outcome, said, _ = await self._attempt(
-                tool, "undo", partial(tool.compensate, *given), is_coroutine(tool.compensate), None
-            )
+            outcome, said = await self._settle(tool, "undo", tool.compensate, *given)
             if outcome == "ok" or pause is None:
                 break
             await asyncio.sleep(pause)
@@ -130,32 +148,27 @@ class Executor:
     ) -> tuple[Outcome, Any]:
         """(ok, the call's result or None if it did not take place); else that is not known."""
         assert tool.reconcile is not None
-        outcome, said, _ = await self._attempt(
-            tool, "ask", partial(tool.reconcile, arguments, context), is_coroutine(tool.reconcile), None
-        )
+        return await self._settle(tool, "ask", tool.reconcile, arguments, context)
+
+    async def _settle(
+        self, tool: Tool, purpose: Purpose, hook: ToolFunction, *given: Any
+    ) -> tuple[Outcome, Any]:
+        try:
+            place = await self._places.take(tool, purpose, self._seconds(tool, None))
+        except NotMade as error:
+            return "error", {"error": str(error)}
+        outcome, said, _ = await self._attempt(tool, place, partial(hook, *given), is_coroutine(hook), None)
         return outcome, said
 
     async def _attempt(
         self,
         tool: Tool,
-        purpose: Purpose,
+        place: Place,
         function: Callable[[], Any],
         is_async: bool,
         deadline: float | None,
     ) -> tuple[Outcome, Any, bool]:
-        """(outcome, result, whether the function itself said so: then another attempt would not help).
-
-        Waits for a free place as long as the call itself may take from then on.
-        """
-        slots = self._slots.setdefault(
-            (tool.name, purpose, tool.concurrency), asyncio.Semaphore(tool.concurrency)
-        )
-        try:
-            async with asyncio.timeout(self._seconds(tool, deadline)):
-                await slots.acquire()
-        except TimeoutError:
-            return "error", {"error": f"{tool.name} is busy; the call was not made"}, False
-        place = _Place(slots.release)
+        """(outcome, result, whether the function itself said so: then another attempt would not help)."""
         task = asyncio.ensure_future(self._call(tool, function, is_async, place))
         task.add_done_callback(lambda _: place.leave())  # also of one that is cancelled before it begins
         seconds = self._seconds(tool, deadline)
@@ -179,7 +192,7 @@ class Executor:
         seconds = self.timeout if tool.timeout is None else tool.timeout
         return seconds if deadline is None else min(seconds, max(0.0, deadline - time.monotonic()))
 
-    async def _call(self, tool: Tool, function: Callable[[], Any], is_async: bool, place: "_Place") -> Any:
+    async def _call(self, tool: Tool, function: Callable[[], Any], is_async: bool, place: Place) -> Any:
         try:
             if is_async:
                 returned = self._plain(await function())
@@ -205,25 +218,6 @@ class Executor:
         self._abandoned.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not complain
-
-
-class _Place:
-    """One of a tool's places, which the call holds and the thread it runs in: `free` when both have left.
-
-    A thread that was left behind holds it until it ends, so that hung calls cannot pile up.
-    """
-
-    def __init__(self, free: Callable[[], None]) -> None:
-        self._free = free
-        self._holders = 1
-
-    def share(self) -> None:
-        self._holders += 1
-
-    def leave(self) -> None:
-        self._holders -= 1
-        if not self._holders:
-            self._free()
 
 
 def _told(tool: Tool, error: Exception) -> tuple[Outcome, Any, bool]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from daemon.cancel_token import CancelToken
 from daemon.errors import ToolOutcomeUnknown
 from daemon.tools.context import ToolContext
 from daemon.tools.executor import Execution, Executor
@@ -34,6 +35,8 @@ class Saga:
         self._find = find
         self._next = 0
         self._executions: dict[int, Execution] = {}
+        # What earlier deliveries may have done.
+        self._in_doubt = {step.number for step in journal.steps.values() if step.state == "intended"}
         for step in journal.steps.values():
             self._executions[step.number] = replace(_execution(step), reused=True)
 
@@ -67,8 +70,10 @@ class Saga:
         history: Sequence[dict[str, Any]],
         calls: Sequence[Planned],
         context: ToolContext,
+        cancelled: CancelToken | None = None,
     ) -> list[Execution]:
-        """Run the calls of one turn side by side; results in the order of the calls.
+        """Run the calls of one turn side by side; results in the order of the calls. When `cancelled` is set,
+        those that wait for a place are not made, and the others come to their ends.
 
         `history`: the messages that the agent added before the turn. Raises ToolOutcomeUnknown when a call
         may or may not have had its effect, CallTooLarge; never a tool's own errors.
@@ -82,7 +87,7 @@ class Saga:
         )
         for number, (_, made) in turn.items():
             self._executions.setdefault(number, Execution(made.name, made.arguments, None, "unknown", 0.0))
-        running = (self._run(number, *call, context) for number, call in turn.items())
+        running = (self._run(number, *call, context, cancelled) for number, call in turn.items())
         # Whatever becomes of one of them, nothing may be undone while another still runs.
         for failure in await asyncio.gather(*running, return_exceptions=True):
             if failure is not None:
@@ -139,7 +144,14 @@ class Saga:
         if intents:
             await self._journal.begin(course, intents)
 
-    async def _run(self, number: int, tool: Tool | None, made: Decision, context: ToolContext) -> None:
+    async def _run(
+        self,
+        number: int,
+        tool: Tool | None,
+        made: Decision,
+        context: ToolContext,
+        cancelled: CancelToken | None,
+    ) -> None:
         step = self._journal.steps.get(number)
         context = self._context(context, number)
         if step is not None and step.state != "intended":
@@ -149,7 +161,7 @@ class Saga:
             gone = {"error": f"there is no tool {made.name} any more"}
             execution = Execution(made.name, made.arguments, gone, "error", 0.0)
         else:
-            execution = await self._executor.run(tool, made.arguments, context)
+            execution = await self._executor.run(tool, made.arguments, context, cancelled)
             if step is not None:
                 execution = await self._ended(step, tool, execution, context)
         self._executions[number] = execution
@@ -160,6 +172,10 @@ class Saga:
             outcome, said = await self._executor.reconcile(tool, step.arguments, context)
             if outcome == "ok" and said is not None:
                 execution = replace(execution, outcome="ok", result=said, certain=True)
+            elif outcome == "ok":
+                self._in_doubt.discard(step.number)
+        if execution.outcome == "error" and not execution.attempts and step.number in self._in_doubt:
+            execution = replace(execution, outcome="unknown")  # not made now, but maybe before
         update = {
             "state": "done",
             "outcome": execution.outcome,
@@ -176,6 +192,7 @@ class Saga:
             key = self._context(context, step.number)
             outcome, said = await self._executor.reconcile(tool, step.arguments, key)
             if outcome == "ok" and said is None:
+                self._in_doubt.discard(step.number)
                 return step
             if outcome == "ok":
                 update |= {"outcome": "ok", "result": said}

@@ -9,6 +9,7 @@ from daemon.agent import toolset
 from daemon.agent.constraints import Constraints
 from daemon.agent.job import Job
 from daemon.tools import json_schema
+from daemon.tools.registry import register_tool
 from schemas.reply import Delta
 from schemas.request import Request
 from tests.unit.agent.conftest import CALL, engine_of, says
@@ -293,6 +294,35 @@ async def test_cancelling_a_job(start, where):
     assert [report.outcome for report in reply.tools] == (["unknown"] if where == "tool" else [])
     after = await agent.run(Job(Request(query="hi", tools=[], max_tokens=2), "r2"))
     assert after.status == "ok"
+
+
+async def test_a_cancelled_job_begins_no_side_effect(start, registry):
+    made, begun, release = [], asyncio.Event(), asyncio.Event()
+
+    async def pay(number: int) -> None:
+        made.append(number)
+        begun.set()
+        await release.wait()
+
+    with registry.collecting():
+        register_tool(pay, description="Pay.", concurrency=1)
+    agent = start(says('pay\n{"number": 1}<|observation|>', "\nok<|user|>"))
+    first = asyncio.create_task(agent.run(Job(Request(query="hi", tools=["pay"]), "r1")))
+    await begun.wait()
+    second, asked = Job(Request(query="hi", stream=True, tools=["pay"]), "r2"), asyncio.Event()
+
+    async def emit(delta):
+        if delta.tool:
+            asked.set()
+
+    second.emit = emit
+    waiting = asyncio.create_task(agent.run(second))
+    await asked.wait()
+    second.cancel()
+    reply = await asyncio.wait_for(waiting, 20)  # less than what the tool may take
+    assert (reply.status, made) == ("cancelled", [1]) and not first.done()
+    release.set()
+    await first
 
 
 async def test_a_cancelled_task_cancels_its_generation(start):

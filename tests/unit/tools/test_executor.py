@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from daemon import threads
+from daemon.cancel_token import CancelToken
 from daemon.tools.context import ToolContext
 from daemon.tools.executor import Executor
 from daemon.tools.registry import Registry, register_tool
@@ -179,6 +180,48 @@ async def test_hung_calls_do_not_pile_up():
     assert (await executor.run(tool, {})).outcome == "ok"
 
 
+@pytest.mark.parametrize("why", ["deadline", "cancelled"])
+async def test_a_call_that_nobody_waits_for_any_more_is_not_made(why):
+    made, begun, release, cancelled = [], asyncio.Event(), asyncio.Event(), CancelToken()
+
+    async def pay(number: int):
+        made.append(number)
+        begun.set()
+        await release.wait()
+
+    tool, executor = declared(pay, concurrency=1, timeout=30), Executor()
+    first = asyncio.create_task(executor.run(tool, {"number": 1}))
+    await begun.wait()
+    context = ToolContext(deadline=time.monotonic() + 0.05 if why == "deadline" else None)
+    waiting = asyncio.create_task(executor.run(tool, {"number": 2}, context, cancelled))
+    await asyncio.sleep(0)
+    if why == "cancelled":
+        cancelled.set()
+    execution = await waiting
+    release.set()
+    assert (execution.outcome, execution.attempts, (await first).outcome) == ("error", 0, "ok")
+    assert execution.result["error"].endswith("the call was not made")
+    # Nor is one whose place is free.
+    assert (await executor.run(tool, {"number": 3}, context, cancelled)).attempts == 0
+    assert made == [1] and (await executor.run(tool, {"number": 4})).outcome == "ok"
+
+
+async def test_an_attempt_that_is_not_made_hides_no_earlier_one():
+    def lost():
+        raise CallInDoubt("no answer")
+
+    tool, executor = declared(lost, idempotent=True, retries=1), Executor()
+    take, asked = executor._places.take, []
+
+    async def taken_once(*given):
+        asked.append(given)
+        return await take(*given) if len(asked) == 1 else await take(*given[:3], 0.0)
+
+    executor._places.take = taken_once
+    execution = await executor.run(tool, {})
+    assert (len(asked), execution.outcome, execution.attempts) == (2, "unknown", 1)
+
+
 async def test_hung_calls_leave_places_for_undoing_and_asking():
     release = threading.Event()
     tool = declared(
@@ -246,7 +289,7 @@ async def test_a_thread_that_cannot_be_started_holds_no_place(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(threads, "_run_in_some_thread", refuses)
         assert (await executor.run(tool, {})).result == {"error": "RuntimeError: can't start new thread"}
-    assert not executor._slots["t", "call", 1].locked()
+    assert not executor._places._slots["t", "call", 1].locked()
     assert (await executor.run(tool, {})).result == 1
 
 
@@ -341,7 +384,7 @@ async def test_a_call_holds_its_place_while_what_it_returned_is_awaited():
     tool, executor = declared(call, concurrency=1, timeout=30), Executor()
     calls = [asyncio.create_task(executor.run(tool, {})) for _ in range(2)]
     await begun.wait()
-    assert executor._slots["t", "call", 1].locked()
+    assert executor._places._slots["t", "call", 1].locked()
     release.set()
     assert [(await one).outcome for one in calls] == ["ok", "ok"]
-    assert not executor._slots["t", "call", 1].locked()
+    assert not executor._places._slots["t", "call", 1].locked()

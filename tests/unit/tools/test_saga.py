@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daemon.cancel_token import CancelToken
 from daemon.errors import ToolOutcomeUnknown, TooManyRounds
 from daemon.tools.context import ToolContext
 from daemon.tools.errors import CallTooLarge, ToolDeclarationError
 from daemon.tools.executor import Executor
-from daemon.tools.journal import Course, Decision, Failure, Journal
+from daemon.tools.journal import Course, Decision, Failure, Journal, Step
 from daemon.tools.registry import Registry, register_tool
 from daemon.tools.saga import Saga
 from tests.unit.tools.crashing import KEY, Crash, Process, World
@@ -233,6 +234,19 @@ async def test_a_result_too_large_for_the_journal_is_shortened_there():
     await process.write({})
     (again,) = await act(saga_of(registry, Process(world)), registry, "a")
     assert again.reused and len(again.result["truncated"]) > 1000
+
+
+async def test_a_call_that_is_not_made_again_is_as_unknown_as_before():
+    world, cancelled = World(), CancelToken()
+    registry = tools(a=(lambda: 1, {"idempotent": True}))
+    made = Decision(name="a", arguments={})
+    intent = Step(number=0, tool="a", arguments={}, state="intended")
+    await Journal(KEY, Process(world)).begin(Course(calls=(made,)), [intent])
+    saga = saga_of(registry, Process(world), attempt=2)
+    assert saga.resume() is not None
+    cancelled.set()
+    with pytest.raises(ToolOutcomeUnknown):
+        await saga.act(0, (), [(registry.get("a"), made)], ToolContext(), cancelled)
 
 
 async def test_a_tool_that_is_gone():
