@@ -1,9 +1,10 @@
 """A record of every executed tool call, for whoever has to answer for it."""
 
 import asyncio
+import json
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,8 @@ from schemas.event import ToolAudit
 log = structlog.get_logger("audit")
 
 MASK = "***"
+# So many characters of a secret give it away: messages are cut.
+_RECOGNIZED = 16
 # Names that give a secret away, whoever declared the tool.
 _SECRET = re.compile(
     r"passw(or)?d|passphrase|secret|token|api_?key|credential|authorization|cvv|\bpin\b", re.I
@@ -36,6 +39,8 @@ class Audit:
     def note(self, tool: Tool, execution: Execution, context: ToolContext) -> None:
         """Never waits and never fails: also called while a request is being cancelled."""
         result = execution.result
+        arguments = masked(execution.arguments, tool.parameters)
+        error = result.get("error") if execution.outcome != "ok" and isinstance(result, dict) else None
         event = ToolAudit(
             instance=self._instance,
             time=datetime.now(UTC),
@@ -46,9 +51,9 @@ class Audit:
             user_id=context.user_id,
             call_id=context.idempotency_key,
             tool=tool.name,
-            arguments=masked(execution.arguments, tool.parameters),
+            arguments=arguments,
             outcome=execution.outcome,
-            error=result.get("error") if execution.outcome != "ok" and isinstance(result, dict) else None,
+            error=_without(error, _hidden(execution.arguments, arguments)) if error else None,
             attempts=execution.attempts,
             duration_ms=round(execution.duration_ms, 3),
         )
@@ -89,6 +94,30 @@ def _masked(name: str, value: Any, schema: Mapping[str, Any], root: Mapping[str,
         inner = {"properties": {"": described.get("items", {})}}
         return [_masked("", item, inner, root) for item in value]
     return value
+
+
+def _hidden(value: Any, shown: Any) -> Iterator[str]:
+    """What masking `value` as `shown` has hidden, in the spellings that messages quote it in."""
+    if shown == MASK and isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _hidden(inner, MASK)
+    elif shown == MASK:
+        yield from {str(value), repr(value).strip("'\""), json.dumps(value).strip('"')}
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _hidden(inner, shown[key])
+    elif isinstance(value, list):
+        for inner, masked_ in zip(value, shown, strict=True):
+            yield from _hidden(inner, masked_)
+
+
+def _without(error: str, hidden: Iterable[str]) -> str:
+    """`error` with `***` for what is hidden; it ends where a long one of them begins."""
+    for secret in sorted(filter(None, hidden), key=len, reverse=True):
+        error = error.replace(secret, MASK)
+        if len(secret) > _RECOGNIZED and (begun := error.find(secret[:_RECOGNIZED])) >= 0:
+            error = error[:begun] + MASK
+    return error
 
 
 def _resolved(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 import asyncio
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr
@@ -84,6 +85,25 @@ async def test_every_execution_leaves_an_event(registry):
     assert first.arguments["password"] == "***" and first.error is None and first.duration_ms > 0
     assert events[1].error == "less than nothing" and "amount" in events[2].error
     assert events[3].duration_ms > 0
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "it's\n\"ä\\", "-" + "x0" * 800, 4711])
+async def test_errors_do_not_tell_what_is_masked(secret):
+    with Registry().collecting() as registry:
+
+        @register_tool(description="d")
+        def enter(account: dict[str, Any]) -> None:
+            code = account["codes"][0]["password"]
+            raise ToolError(f"{account['owner']}: {code!r} is not {code} nor {json.dumps(code)}")
+
+    audit = Audit("host/1")
+    context = ToolContext(request_id="r", topic="t", record="t/0/1", idempotency_key="k")
+    arguments = {"account": {"owner": "me", "codes": [{"password": secret}]}}
+    execution = await Executor(executed=audit.note).run(registry.get("enter"), arguments, context)
+    (event,) = audit._waiting
+    assert event.error.startswith("me: ") and "***" in event.error
+    for spelled in (str(secret)[:16], repr(secret)[1:17].rstrip("'"), json.dumps(secret)[1:17].rstrip('"')):
+        assert spelled in execution.result["error"] and spelled not in event.error
 
 
 async def test_what_could_not_be_published_stays_in_its_order(registry):
