@@ -19,13 +19,9 @@ from daemon.tools.kinds.declaration import Declaration, Opened
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 _CONNECT_SECONDS = 5
 _HEAD_START_SECONDS = 0.5
+_UNHEARD_SECONDS = 15
 # For libpq: a host that vanished without a word is noticed within half a minute instead of hours.
-_LOST_HOST = {
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
-}
+_LOST_HOST = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 class SqlDeclaration(Declaration):
@@ -147,7 +143,7 @@ class _Database:
         try:
             return sqlalchemy.create_engine(
                 url.set(drivername=driver),
-                connect_args={"connect_timeout": _CONNECT_SECONDS, "options": session, **_LOST_HOST},
+                connect_args={"options": session, **_LOST_HOST, **_patience(declaration.timeout_seconds)},
                 execution_options={} if self._writes else {"postgresql_readonly": True},
                 **options,
             )
@@ -155,6 +151,16 @@ class _Database:
             raise ValueError(
                 f"PostgreSQL needs {error.name}; pip install 'open-autoglm[postgresql]'"
             ) from None
+
+
+def _patience(seconds: float) -> dict[str, int]:
+    """For libpq: finding an old connection dead and a new one out of reach must both fit into a call of
+    `seconds`, for then it is known that nothing was sent."""
+    return {
+        # Whole seconds, and never less than 2.
+        "connect_timeout": max(2, min(_CONNECT_SECONDS, int(seconds / 2))),
+        "tcp_user_timeout": int(1000 * min(_UNHEARD_SECONDS, seconds * 3 / 8)),
+    }
 
 
 def _readable(value: Any) -> Any:

@@ -155,7 +155,8 @@ async def test_a_database_that_cannot_be_reached_is_tried_again(declare, call, a
     assert "the database cannot be reached" in away.result["error"]
 
 
-async def test_a_host_that_vanished_is_noticed(declare, call, monkeypatch):
+@pytest.mark.parametrize("seconds", [4, 10, 60])
+async def test_a_host_that_vanished_is_noticed(declare, call, monkeypatch, seconds):
     given = {}
 
     def refuse(*_, **parameters):
@@ -163,9 +164,12 @@ async def test_a_host_that_vanished_is_noticed(declare, call, monkeypatch):
         raise psycopg.OperationalError("refused")
 
     monkeypatch.setattr(psycopg, "connect", refuse)
-    await call(declare(kind="sql", database="postgresql://u@host/x", statement="SELECT 1"))
+    await call(declare(kind="sql", database="postgresql://u@host/x", statement="SELECT 1",
+                       timeout_seconds=seconds))  # fmt: skip
     assert given["keepalives_idle"] + given["keepalives_interval"] * given["keepalives_count"] < 30
     assert given["tcp_user_timeout"] < 30_000
+    # In time for the call to know that it sent nothing.
+    assert given["connect_timeout"] + given["tcp_user_timeout"] / 1000 <= seconds - 0.5
 
 
 async def test_numbers_that_no_column_holds_are_told(declare, call, database):
