@@ -115,16 +115,24 @@ class Catalog:
         self, sources: Sequence[Source], everything: bool
     ) -> list[tuple[Part | None, str | None]]:
         """`_part` of each: other processes are waited for side by side, plug-ins run one after another."""
-        async with asyncio.TaskGroup() as group:
-            elsewhere = {
-                source.key: group.create_task(self._part(source, everything))
-                for source in sources
-                if source.retry_seconds is not None
-            }
-            return [await (elsewhere.get(source.key) or self._part(source, everything)) for source in sources]
+        async with contextlib.AsyncExitStack() as unused:
+            async with asyncio.TaskGroup() as group:
+                elsewhere = {
+                    source.key: group.create_task(self._part(source, everything, unused))
+                    for source in sources
+                    if source.retry_seconds is not None
+                }
+                parts = [
+                    await (elsewhere.get(source.key) or self._part(source, everything, unused))
+                    for source in sources
+                ]
+            unused.pop_all()
+        return parts
 
-    async def _part(self, source: Source, everything: bool) -> tuple[Part | None, str | None]:
-        """The part of a source, and why it is not the current version of it."""
+    async def _part(
+        self, source: Source, everything: bool, unused: contextlib.AsyncExitStack
+    ) -> tuple[Part | None, str | None]:
+        """The part of a source, and why it is not the current version of it. `unused` closes a new one."""
         earlier, refusal = self._parts.get(source.key), self._refused.get(source.key)
         if not everything:
             same = earlier is not None and earlier.source.fingerprint == source.fingerprint
@@ -140,6 +148,7 @@ class Catalog:
                 problem = f"{source.key}: cannot be opened: {type(error).__name__}: {error}; mend it there."
             self._refused[source.key] = Refusal(source, problem, time.monotonic())
             return earlier, problem
+        unused.push_async_callback(_close, part)
         self._refused.pop(source.key, None)
         return part, None
 
@@ -182,7 +191,8 @@ class Catalog:
                 found += declarations.sources(file, credentials)
             except ToolDeclarationError as error:
                 unreadable[str(file)] = str(error)
-        return found, unreadable
+        # A file may be named twice: by itself and by its folder.
+        return list({source.key: source for source in found}.values()), unreadable
 
     def _declaration_files(self) -> tuple[list[Path], dict[str, str]]:
         """The files there are, and what is wrong with the folders that cannot be listed."""
@@ -205,15 +215,19 @@ def _unreadable(place: Path, error: OSError) -> str:
 
 
 async def _offered(opened: Opened) -> Opened:
-    """Without the tools that no model could call. Raises ToolDeclarationError when none is left."""
-    refused = await asyncio.to_thread(_refused, opened.tools)
-    if not refused:
-        return opened
-    tools = tuple(tool for tool in opened.tools if tool.name not in refused)
-    problems = (*opened.problems, *refused.values())
-    if not tools:
+    """Without the tools that no model could call. Raises ToolDeclarationError when none is left; what raises
+    has closed it."""
+    try:
+        refused = await asyncio.to_thread(_refused, opened.tools)
+        if not refused:
+            return opened
+        tools = tuple(tool for tool in opened.tools if tool.name not in refused)
+        problems = (*opened.problems, *refused.values())
+        if not tools:
+            raise ToolDeclarationError("\n".join(problems))
+    except BaseException:
         await opened.close()
-        raise ToolDeclarationError("\n".join(problems))
+        raise
     return replace(opened, tools=tools, problems=problems)
 
 

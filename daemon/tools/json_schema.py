@@ -19,6 +19,8 @@ def problem(text: str, *, python_patterns: bool) -> str:
     except SchemaError as error:
         place = ".".join(map(str, error.absolute_path)) or "the top"
         return f"no JSON Schema at {place}: {error.message}"
+    except OverflowError as error:  # of the number of repetitions in a regular expression
+        return f"no JSON Schema: a pattern in it: {error}"
     except RecursionError:
         return "nested too deeply"
     return ""

@@ -53,8 +53,19 @@ class McpDeclaration(Common):
             headers={key: credentials.reveal(text) for key, text in self.headers.items()},
             connect_seconds=self.connect_seconds,
         )
-        tools, problems = [], []
         offered = await server.start()
+        try:
+            tools, problems = self._tools(name, offered, origin, server, credentials)
+        except BaseException:
+            await server.stop()
+            raise
+        return Opened(tools, server.stop, problems, lambda: server.changed)
+
+    def _tools(
+        self, name: str, offered: list[McpTool], origin: str, server: McpServer, credentials: Credentials
+    ) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
+        """Those that can be offered, and what is wrong with the others."""
+        tools, problems = [], []
         for unknown in sorted(self.keywords.keys() - {listed.name for listed in offered}):
             problems.append(
                 f"{origin}: `keywords` names {unknown!r}, which the server does not have; drop it."
@@ -66,7 +77,7 @@ class McpDeclaration(Common):
                     tools.append(self._tool(prefix, listed, origin, server, credentials))
                 except ToolDeclarationError as error:
                     problems.append(str(error))
-        return Opened(tuple(tools), server.stop, tuple(problems), lambda: server.changed)
+        return tuple(tools), tuple(problems)
 
     def _tool(
         self, prefix: str, listed: McpTool, origin: str, server: McpServer, credentials: Credentials

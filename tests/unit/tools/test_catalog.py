@@ -2,6 +2,7 @@ import asyncio
 import os
 import sqlite3
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from daemon.tools import grammar, plugins
 from daemon.tools.catalog import Catalog
 from daemon.tools.executor import Executor
+from daemon.tools.kinds.declaration import Opened
 from daemon.tools.kinds.http import HttpDeclaration
+from daemon.tools.kinds.mcp import McpDeclaration
 from daemon.tools.registry import Registry, register_tool
 
 PLUGIN = """
@@ -293,6 +296,70 @@ def test_what_cannot_be_looked_at_changes_the_stamp_and_raises_nothing(folders, 
     assert left and left != both and plugins.stamp([pack]) == ""
     monkeypatch.setattr(os, "stat", refusing(os.stat))
     assert plugins.stamp([pack]) == ""
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """How often a source of its kind was opened, and how often what was opened was closed."""
+    counts = {"opened": 0, "closed": 0}
+
+    async def close():
+        counts["closed"] += 1
+
+    async def open_(declared, name, origin, credentials):
+        counts["opened"] += 1
+        tool = replace(register(name), origin=origin)
+        return Opened((tool,), close)
+
+    monkeypatch.setattr(McpDeclaration, "open", open_)
+    return counts
+
+
+def register(name):
+    with Registry().collecting() as registry:
+        register_tool(lambda: 1, name=name, description="d")
+    return registry.get(name)
+
+
+SERVER = '[tools.{}]\nkind = "mcp"\nargv = ["/bin/true"]\n'
+
+
+async def test_a_file_that_is_named_twice_is_opened_once(folders, opened):
+    file = folders / "tools.d/a.toml"
+    file.write_text(SERVER.format("a"))
+    catalog = Catalog(Registry(), (folders / "tools.d", file), entry_points=False)
+    assert await catalog.reload() == [] and catalog.registry.names() == ["a"]
+    await catalog.close()
+    assert opened == {"opened": 1, "closed": 1}
+
+
+async def test_what_a_reload_that_breaks_off_has_opened_is_closed(catalog, folders, opened, monkeypatch):
+    (folders / "tools.d/a.toml").write_text(SERVER.format("a") + SERVER.format("b"))
+    part, done = Catalog._part, asyncio.Event()
+
+    async def hangs_at_b(self, source, *given):
+        if source.key.endswith("tools.b"):
+            await asyncio.Event().wait()
+        made = await part(self, source, *given)
+        done.set()
+        return made
+
+    monkeypatch.setattr(Catalog, "_part", hangs_at_b)
+    reloading = asyncio.create_task(catalog.reload())
+    await done.wait()
+    reloading.cancel()
+    await asyncio.gather(reloading, return_exceptions=True)
+    assert opened == {"opened": 1, "closed": 1}
+
+
+async def test_what_cannot_be_looked_at_is_closed(catalog, folders, opened, monkeypatch):
+    def breaks(tool):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(grammar, "check", breaks)
+    (folders / "tools.d/a.toml").write_text(SERVER.format("a"))
+    (problem,) = await catalog.reload()
+    assert "no room" in problem and opened == {"opened": 1, "closed": 1}
 
 
 async def test_servers_are_waited_for_side_by_side(catalog, folders):

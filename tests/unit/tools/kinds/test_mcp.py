@@ -8,10 +8,12 @@ import pytest
 
 from daemon.tools.context import ToolContext
 from daemon.tools.declarations import parse
-from daemon.tools.errors import RemoteUnavailable
+from daemon.tools.errors import RemoteUnavailable, ToolDeclarationError
 from daemon.tools.executor import Executor
 from daemon.tools.kinds import mcp_http, mcp_server
+from daemon.tools.kinds.mcp import McpDeclaration
 from daemon.tools.kinds.mcp_server import McpServer
+from daemon.tools.schema_signature import SchemaSignature
 from tests.unit.tools.kinds.mcp_sessions import Sessions
 
 DESK = str(Path(__file__).with_name("mcp_desk.py"))
@@ -186,6 +188,29 @@ async def test_a_server_that_hangs_does_not_hold_up_the_next_connection(server, 
 async def test_what_is_wrong_is_told(connect, table, complaint):
     with pytest.raises(Exception, match=complaint):
         await connect(kind="mcp", **table)
+
+
+async def test_a_server_whose_tools_break_something_is_stopped(connect, sessions, monkeypatch):
+    stopped, stop = [], McpServer.stop
+
+    async def stopping(server):
+        await stop(server)
+        stopped.append(server)
+
+    def breaks(*given):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(McpServer, "stop", stopping)
+    monkeypatch.setattr(McpDeclaration, "_tool", breaks)
+    with pytest.raises(MemoryError):
+        await connect(kind="mcp", url=sessions.url)
+    assert len(stopped) == 1
+
+
+def test_a_pattern_that_cannot_be_counted_is_told():
+    schema = {"type": "object", "properties": {"a": {"pattern": "a{99999999999999999999}"}}}
+    with pytest.raises(ToolDeclarationError, match="here: no JSON Schema: a pattern in it"):
+        SchemaSignature(schema, "here")
 
 
 async def test_keywords_are_by_the_servers_names(connect):
