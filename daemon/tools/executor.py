@@ -15,7 +15,7 @@ from daemon.threads import in_thread
 from daemon.tools.context import ToolContext
 from daemon.tools.errors import CallInDoubt, ResultRefused, ToolError
 from daemon.tools.places import NotMade, Place, Places, Purpose
-from daemon.tools.result import RESULT_BYTES, to_json, to_text
+from daemon.tools.result import RESULT_BYTES, brief, to_json, to_text
 from daemon.tools.tool import Tool, ToolFunction, is_coroutine, takes
 from schemas.reply import Outcome
 
@@ -250,4 +250,4 @@ def _safe(error: BaseException) -> str:
         text = str(error)
     except Exception:
         text = "(no message)"
-    return str(to_json(text[:1000]))
+    return brief(text)

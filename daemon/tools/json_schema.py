@@ -5,6 +5,8 @@ from functools import lru_cache
 
 from jsonschema import Draft202012Validator, SchemaError
 
+from daemon.tools.result import brief
+
 
 @lru_cache(maxsize=256)
 def problem(text: str, *, python_patterns: bool) -> str:
@@ -18,7 +20,7 @@ def problem(text: str, *, python_patterns: bool) -> str:
         Draft202012Validator.check_schema(json.loads(text), format_checker=formats)
     except SchemaError as error:
         place = ".".join(map(str, error.absolute_path)) or "the top"
-        return f"no JSON Schema at {place}: {error.message}"
+        return f"no JSON Schema at {brief(place)}: {brief(error.message)}"
     except OverflowError as error:  # of the number of repetitions in a regular expression
         return f"no JSON Schema: a pattern in it: {error}"
     except RecursionError:

@@ -9,6 +9,7 @@ import pydantic_core
 from daemon.tools.errors import ResultRefused
 
 RESULT_BYTES = 16_384
+_BRIEF = 1000
 
 
 def to_json(value: Any, limit: int = RESULT_BYTES) -> Any:
@@ -31,6 +32,11 @@ def to_json(value: Any, limit: int = RESULT_BYTES) -> Any:
     if len(raw) > limit:
         return {"truncated": raw[:limit].decode("utf-8", "ignore")}
     return json.loads(text)
+
+
+def brief(text: str) -> str:
+    """The beginning of a message, fit for UTF-8: what it quotes may be long."""
+    return str(to_json(text[:_BRIEF]))
 
 
 def to_text(data: Any) -> str:

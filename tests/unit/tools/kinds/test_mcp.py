@@ -207,6 +207,13 @@ async def test_a_server_whose_tools_break_something_is_stopped(connect, sessions
     assert len(stopped) == 1
 
 
+@pytest.mark.parametrize("properties", [["x" * 100_000], {"y" * 100_000: 1}])
+def test_what_is_wrong_with_a_schema_is_told_briefly(properties):
+    with pytest.raises(ToolDeclarationError, match="no JSON Schema at properties") as caught:
+        SchemaSignature({"type": "object", "properties": properties}, "here")
+    assert len(str(caught.value)) < 3000
+
+
 def test_a_pattern_that_cannot_be_counted_is_told():
     schema = {"type": "object", "properties": {"a": {"pattern": "a{99999999999999999999}"}}}
     with pytest.raises(ToolDeclarationError, match="here: no JSON Schema: a pattern in it"):
