@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import httpx2
 import structlog
 from mcp import Client, MCPError, StdioServerParameters
-from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import (
     CONNECTION_CLOSED,
@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from daemon.tools.errors import CallInDoubt, RemoteUnavailable
 from daemon.tools.kinds.mcp_http import McpHttpClient, Passage, watch
+from daemon.tools.kinds.mcp_stdio import watched_stdio
 
 log = structlog.get_logger(__name__)
 
@@ -128,6 +129,12 @@ class McpServer:
             self._client = asyncio.get_running_loop().create_future()
             self._lost.set()
 
+    def _ended(self) -> None:
+        """The server that is connected, or being connected to, is no more."""
+        self._lost.set()
+        if self._client.done():
+            self._lose(self._client.result())
+
     async def _list(self, client: Client) -> list[McpTool]:
         page: ListToolsResult = await client.list_tools()
         tools = list(page.tools)
@@ -142,24 +149,29 @@ class McpServer:
         """Raises what is wrong with the first connection; later ones are tried again."""
         was_there = False
         while True:
+            begun = time.monotonic()
+            self._lost.clear()
             try:
                 async with asyncio.timeout(self._connect_seconds) as limit, self._connected() as client:
                     # Also when it is not the first: the client would list them after a call otherwise.
                     self._tools = await self._list(client)
+                    if self._lost.is_set():
+                        raise ConnectionError("it has ended")
                     limit.reschedule(None)
-                    self._lost.clear()
                     self._client.set_result(client)
                     was_there = True
                     await self._lost.wait()
+                    log.warning("mcp_connection_lost", server=self._name)
             except Exception as error:
                 if not was_there:
                     raise
                 log.warning("mcp_connection_failed", server=self._name, error=_reason(error))
-                await asyncio.sleep(_RECONNECT_SECONDS)
             if self._client.done():
                 self._lose(self._client.result())
             # A server that was restarted may have other tools.
             self.changed = True
+            # One that ends as soon as it is there is not started without end.
+            await asyncio.sleep(max(0.0, begun + _RECONNECT_SECONDS - time.monotonic()))
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[Client]:
@@ -171,7 +183,7 @@ class McpServer:
                 )
                 # What it says on stderr is its own; the daemon's log is one JSON object per line.
                 log_file = stack.enter_context(Path(os.devnull).open("w"))  # noqa: ASYNC230, SIM115
-                transport = stdio_client(parameters, errlog=log_file)
+                transport = watched_stdio(parameters, log_file, self._ended)
             else:
                 http = McpHttpClient(headers=self._headers, trust_env=False, timeout=None)
                 await stack.enter_async_context(http)

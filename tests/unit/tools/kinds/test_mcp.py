@@ -1,5 +1,7 @@
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -97,6 +99,18 @@ async def test_tools_over_stdio(connect):
     assert gone.outcome == "unknown" and not opened.tools[0].retries
     again = await run(opened, "desk_look_up", {"key": "a"})
     assert again.outcome == "ok" and again.result["pid"] != found["pid"] and opened.changed()
+
+
+async def test_a_server_that_died_while_idle_is_not_called(connect):
+    opened = await connect(**STDIO, connect_seconds=60, timeout_seconds=60)
+    first = (await run(opened, "desk_look_up", {"key": "a"})).result["pid"]
+    os.kill(int(first), signal.SIGKILL)
+    async with asyncio.timeout(60):
+        while not opened.changed():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    put = await run(opened, "desk_put", {"key": "a"})
+    assert (put.outcome, put.result) == ("ok", {"result": "a=3"})
+    assert (await run(opened, "desk_look_up", {"key": "a"})).result["pid"] != first
 
 
 async def test_tools_over_http(connect, served):
