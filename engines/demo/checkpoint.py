@@ -13,7 +13,7 @@ from engines.demo.tokens import CONFIG, END_TOKENS, TEMPLATE
 
 
 def save(folder: Path, model: Glm, tokenizer: Tokenizer) -> None:
-    """Write config.json, generation_config.json, model.safetensors and the tokenizer's files."""
+    """Write config.json, generation_config.json, model.safetensors (bfloat16) and the tokenizer's files."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = tokenizer.get_vocab()
     ends = [vocabulary[token] for token in END_TOKENS]
@@ -27,7 +27,7 @@ def save(folder: Path, model: Glm, tokenizer: Tokenizer) -> None:
     shutil.copyfile(TEMPLATE, folder / "chat_template.jinja")
     tokenizer.save(str(folder / "tokenizer.json"))
     weights = {
-        name: value.detach().to(torch.float32).contiguous() for name, value in model.state_dict().items()
+        name: value.detach().to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 

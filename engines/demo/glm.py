@@ -20,8 +20,8 @@ class Config:
 
     vocab_size: int = 2560
     hidden_size: int = 256
-    intermediate_size: int = 384
-    num_hidden_layers: int = 4
+    intermediate_size: int = 768
+    num_hidden_layers: int = 5
     num_attention_heads: int = 4
     num_key_value_heads: int = 2
     head_dim: int = 32
@@ -45,7 +45,7 @@ class Config:
             "initializer_range": 0.02,
             "tie_word_embeddings": True,
             "use_cache": True,
-            "dtype": "float32",
+            "dtype": "bfloat16",
             "bos_token_id": None,
             "eos_token_id": eos_token_id,
             "pad_token_id": eos_token_id[0],
