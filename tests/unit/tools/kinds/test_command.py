@@ -122,10 +122,11 @@ async def test_whether_a_program_that_was_killed_acted_is_unknown(declare, call,
 
 
 async def test_a_deadline_stops_only_what_reads(declare, call):
-    late = {"deadline": time.monotonic()}
-    assert (await call(declare(kind="command", argv=["/bin/cat"]), **late)).outcome == "ok"
-    reading = await call(declare(kind="command", argv=["/bin/cat"], read_only=True), **late)
-    assert reading.outcome in ("error", "timeout")
+    slow = ["/bin/sleep", "1"]
+    acting = await call(declare(kind="command", argv=slow), deadline=time.monotonic() + 0.5)
+    assert acting.outcome == "ok"
+    reading = await call(declare(kind="command", argv=slow, read_only=True), deadline=time.monotonic() + 0.5)
+    assert reading.outcome in ("error", "timeout") and reading.duration_ms < 900
 
 
 FORK = "import subprocess, sys, time; subprocess.Popen(['/bin/sleep', '{}'])\nprint('done', flush=True)\n"
