@@ -7,10 +7,11 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from pydantic import TypeAdapter, ValidationError
 
 from daemon.kafka.partitions import partitions_of
+from daemon.kafka.reader import Reader
 from schemas.reply import Delta, Record, Reply
 
 _RECORD: TypeAdapter[Reply | Delta] = TypeAdapter(Record)
@@ -26,7 +27,7 @@ class Client:
     def __init__(self, connection: dict[str, Any], request_topic: str, reply_topic: str) -> None:
         self._request_topic, self._reply_topic = request_topic, reply_topic
         self._producer = AIOKafkaProducer(**connection, acks="all", enable_idempotence=True, linger_ms=2)
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = Reader(
             **connection, isolation_level="read_committed", enable_auto_commit=False, fetch_max_wait_ms=50
         )
 

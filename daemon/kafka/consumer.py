@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import structlog
-from aiokafka import AIOKafkaConsumer
 
 from daemon.kafka.brokers.shared import SharedProducer
 from daemon.kafka.brokers.topics import Topics
@@ -22,6 +21,7 @@ from daemon.kafka.publishing.answers import Answers
 from daemon.kafka.publishing.at_least_once import AtLeastOncePublisher
 from daemon.kafka.publishing.exactly_once import TransactionalPublisher
 from daemon.kafka.publishing.publisher import Publisher
+from daemon.kafka.reader import Reader
 from daemon.kafka.record import Handler, Incoming, Outgoing
 from daemon.kafka.settings import KafkaSettings
 from schemas.control import EngineOrder
@@ -62,7 +62,7 @@ class Consumer:
         self._orders: asyncio.Task[None] | None = None
         self._topics = Topics(settings)
         self._producer = SharedProducer(settings)
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = Reader(
             **settings.connection(),
             group_id=settings.group_id,
             enable_auto_commit=False,

@@ -9,19 +9,19 @@ import time
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from daemon.errors import Cancelled, InvalidJson
-from daemon.kafka.brokers.reader import stop_reader
 from daemon.kafka.envelope import Envelope
 from daemon.kafka.errors import LaneFenced
 from daemon.kafka.lanes import assignment
 from daemon.kafka.publishing.deadletter import dead_letter
 from daemon.kafka.publishing.exactly_once import TransactionalLane
+from daemon.kafka.reader import Reader
 from daemon.kafka.record import Postponed
 from daemon.kafka.replies import error_reply, reply_record
 from tests.kafka.traffic import create_topic, forbid_writing, put, read, running, settings
@@ -321,7 +321,7 @@ async def test_a_record_that_ends_the_process_is_found_refused_and_kept(broker, 
 async def test_a_reader_stopped_at_once_does_not_cancel_who_stops_it(broker, name):
     address = broker.bootstrap_servers
     for _ in range(3):
-        consumer = AIOKafkaConsumer(bootstrap_servers=address)
+        consumer = Reader(bootstrap_servers=address)
         await consumer.start()
-        await stop_reader(consumer)
+        await consumer.stop()
     assert asyncio.current_task().cancelling() == 0

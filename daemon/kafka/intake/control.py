@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import ConsumerStoppedError
 from pydantic import TypeAdapter, ValidationError
 
-from daemon.kafka.brokers.reader import stop_reader
 from daemon.kafka.intake.cancellations import Cancellation
+from daemon.kafka.reader import Reader
 from daemon.kafka.settings import KafkaSettings
 from schemas.control import Cancel, EngineOrder
 from schemas.control import Control as Record
@@ -34,7 +34,7 @@ class Control:
         self._on_cancel, self._on_order = on_cancel, on_order
         self._keep_seconds = settings.cancel_keep_seconds
         self._ends: dict[TopicPartition, int] = {}  # where each partition ended at the start
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = Reader(
             settings.control_topic,
             **settings.connection(),
             enable_auto_commit=False,
@@ -67,7 +67,7 @@ class Control:
                 return
 
     async def stop(self) -> None:
-        await stop_reader(self._consumer)
+        await self._consumer.stop()
 
     async def _poll(self) -> None:
         for records in (await self._consumer.getmany(timeout_ms=_POLL_MILLISECONDS)).values():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 
 from daemon.kafka.brokers.producer import may_pass
 from daemon.kafka.errors import LaneFenced, RecordsRefused
@@ -19,6 +19,7 @@ from daemon.kafka.progress.offset_map import Counts
 from daemon.kafka.progress.offsets import Mark, Progress
 from daemon.kafka.progress.suspects import Suspects, reach
 from daemon.kafka.publishing.publisher import LanePublisher, Publisher
+from daemon.kafka.reader import Reader
 from daemon.kafka.settings import KafkaSettings
 
 _RETRY_SECONDS = 1.0
@@ -43,7 +44,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(
         self,
-        consumer: AIOKafkaConsumer,
+        consumer: Reader,
         lease: Lease,
         publisher: Publisher,
         journal: JournalTopic,

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 
-from aiokafka import AIOKafkaConsumer
+from daemon.kafka.reader import Reader
 
 # Also goes on while the machine is suspended, which the monotonic clock does not.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -18,7 +18,7 @@ class Lease:
     reads meanwhile the rightful owner takes for records that nobody else has seen.
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer, session_timeout_seconds: float) -> None:
+    def __init__(self, consumer: Reader, session_timeout_seconds: float) -> None:
         self._consumer = consumer
         self._seconds = session_timeout_seconds
         self._until = -math.inf

@@ -5,11 +5,11 @@ import time
 from collections import defaultdict, deque
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
-from daemon.kafka.brokers.reader import stop_reader
 from daemon.kafka.brokers.topics import Topics
 from daemon.kafka.progress.duplicates import FINGERPRINT, First, Window
+from daemon.kafka.reader import Reader
 from daemon.kafka.settings import KafkaSettings
 
 _FETCH_WAIT_MILLISECONDS = 20
@@ -51,7 +51,7 @@ class History:
         topic = await self._topics.find(self._settings.reply_topic)
         if topic is None:
             return
-        consumer = AIOKafkaConsumer(
+        consumer = Reader(
             **self._settings.connection(),
             isolation_level="read_committed",
             enable_auto_commit=False,
@@ -81,7 +81,7 @@ class History:
                     elif self._positions[partition] >= end:
                         left.remove(partition)
         finally:
-            await stop_reader(consumer)
+            await consumer.stop()
 
     async def _seek(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         since = int((time.time() - self._settings.duplicate_window_seconds) * 1000)

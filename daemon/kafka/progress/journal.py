@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
-from daemon.kafka.brokers.reader import stop_reader
 from daemon.kafka.brokers.topics import Topics
+from daemon.kafka.reader import Reader
 from daemon.kafka.record import Incoming, Outgoing
 from daemon.kafka.settings import KafkaSettings
 
@@ -131,7 +131,7 @@ class JournalTopic:
         return LaneJournal(topic, partition, limit, notes)
 
     async def _read(self, journal: TopicPartition, source: TopicPartition) -> dict[int, dict[str, _Note]]:
-        consumer = AIOKafkaConsumer(
+        consumer = Reader(
             **self._settings.connection(),
             isolation_level="read_committed",
             enable_auto_commit=False,
@@ -150,7 +150,7 @@ class JournalTopic:
                 for record in batches.get(journal, []):
                     _take(notes, source, record.key or b"", dict(record.headers).get(_REQUEST), record.value)
         finally:
-            await stop_reader(consumer)
+            await consumer.stop()
         return notes
 
 

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from daemon.kafka.brokers.reader import stop_reader
 from daemon.kafka.publishing.deadletter import PREFIX
+from daemon.kafka.reader import Reader
 from daemon.kafka.record import Headers, Outgoing
 from daemon.kafka.settings import KafkaSettings
 
@@ -93,7 +93,7 @@ class Letter:
 
 async def letters(settings: KafkaSettings) -> AsyncIterator[Letter]:
     """All that the topic holds now, partition by partition in order. Raises aiokafka's KafkaError."""
-    consumer = AIOKafkaConsumer(
+    consumer = Reader(
         **settings.connection(),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -105,7 +105,7 @@ async def letters(settings: KafkaSettings) -> AsyncIterator[Letter]:
             async for letter in _partition(consumer, TopicPartition(settings.dead_letter_topic, number)):
                 yield letter
     finally:
-        await stop_reader(consumer)
+        await consumer.stop()
 
 
 async def _partitions(settings: KafkaSettings) -> list[int]:

@@ -36,7 +36,7 @@ def read(monkeypatch):
     async def read_(batch, seconds):
         consumer = Consumer(batch)
         monkeypatch.setattr(daemon.kafka.client, "AIOKafkaProducer", lambda **_: None)
-        monkeypatch.setattr(daemon.kafka.client, "AIOKafkaConsumer", lambda **_: consumer)
+        monkeypatch.setattr(daemon.kafka.client, "Reader", lambda **_: consumer)
         monkeypatch.setattr(daemon.kafka.client, "time", SimpleNamespace(monotonic=lambda: consumer.now))
         return [found async for found in Client({}, "requests", "replies").records(seconds)]
 
