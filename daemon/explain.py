@@ -11,15 +11,15 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from daemon.places import Places
+from daemon.origins import Origins
 
 _LIST, _TABLE = '["a", "b"]', '{"key": "value"}'
 
 
-def explain(error: ValidationError, model: type[BaseModel], places: Places) -> list[str]:
-    """One sentence per wrong key of `error`, raised while `model` was filled from `places`."""
+def explain(error: ValidationError, model: type[BaseModel], origins: Origins) -> list[str]:
+    """One sentence per wrong key of `error`, raised while `model` was filled from `origins`."""
     return [
-        _sentence(tuple(str(part) for part in item["loc"]), item["type"], item["msg"], model, places)
+        _sentence(tuple(str(part) for part in item["loc"]), item["type"], item["msg"], model, origins)
         for item in error.errors()
     ]
 
@@ -59,8 +59,8 @@ def not_text(error: UnicodeDecodeError, files: Sequence[Path]) -> str:
     return f"{named}: not UTF-8: {error.reason} at byte {error.start}; save it as UTF-8."
 
 
-def _sentence(loc: tuple[str, ...], kind: str, message: str, model: type[BaseModel], places: Places) -> str:
-    place = places.of(loc)
+def _sentence(loc: tuple[str, ...], kind: str, message: str, model: type[BaseModel], origins: Origins) -> str:
+    place = origins.of(loc)
     if kind == "extra_forbidden":
         return f"{place}: unknown key; {nearest(loc[-1], keys_at(model, loc[:-1]))}"
     return f"{place}: {message[0].lower()}{message[1:]}."

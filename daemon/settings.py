@@ -24,7 +24,7 @@ from daemon.errors import ConfigurationError
 from daemon.explain import explain, not_json, not_text, unknown_variables
 from daemon.kafka.settings import KafkaSettings
 from daemon.memory.settings import MemorySettings
-from daemon.places import Places
+from daemon.origins import Origins
 from daemon.routing.route import Route, problems
 from daemon.tools.access import Grant
 
@@ -184,7 +184,7 @@ def load(file: Path | None = None) -> Settings:
         settings = FromFile()
         wrong += [f"{chosen or 'settings'}: {problem}" for problem in _contradictions(settings)]
     except ValidationError as error:
-        wrong += explain(error, Settings, Places(PREFIX, _credentials(), chosen))
+        wrong += explain(error, Settings, Origins(PREFIX, _credentials(), chosen))
     except SettingsError as error:
         wrong.append(not_json(error, PREFIX, _credentials()))
     except tomllib.TOMLDecodeError as error:

@@ -120,6 +120,15 @@ class KafkaSettings(BaseModel):
     tls_cert_file: str | None = Field(default=None, description="PEM of the client's certificate.")
     tls_key_file: str | None = None
 
+    @field_validator("replication_factor")
+    @classmethod
+    def _factor(cls, value: int) -> int:
+        if value != -1 and not 1 <= value < 2**15:
+            raise ValueError(
+                f"{value} is no number of replicas; write 1 or more, or -1 for the brokers' default"
+            )
+        return value
+
     @field_validator("bootstrap_servers")
     @classmethod
     def _addresses(cls, value: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     IllegalOperation,
     InvalidTopicError,
@@ -35,6 +36,7 @@ Send = Callable[[Outgoing], Awaitable["asyncio.Future[object]"]]
 _NO_LIMIT = 2**31 - 1
 _CLOSE_SECONDS = 5.0
 _HOPELESS = (
+    ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,

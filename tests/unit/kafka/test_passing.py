@@ -2,7 +2,7 @@
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.errors import ClusterAuthorizationFailedError, UnknownTopicOrPartitionError
 
 from daemon.kafka.brokers.producer import send
 from daemon.kafka.errors import LaneFenced
@@ -78,6 +78,13 @@ async def test_replies_are_sent_again_after_an_assertion_of_the_client(monkeypat
     one, committed = lane(producer)
     await one.publish([RECORD], Mark(1))
     assert producer.taken == [RECORD] and len(committed) == 1
+
+
+async def test_what_the_daemons_user_may_never_do_is_not_tried_for_ever():
+    one, committed = lane(Shared(ClusterAuthorizationFailedError()))
+    with pytest.raises(ClusterAuthorizationFailedError):
+        await one.publish([RECORD], Mark(1))
+    assert not committed
 
 
 async def test_replies_for_a_partition_that_is_not_there_are_given_back():

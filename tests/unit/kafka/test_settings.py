@@ -1,4 +1,5 @@
 import pytest
+from pydantic import ValidationError
 
 from daemon.app import App
 from daemon.errors import ConfigurationError
@@ -30,3 +31,9 @@ async def test_they_are_told_before_engines_are_looked_for(tmp_path):
     settings = Settings(kafka=kafka, engine=EngineSettings(path=tmp_path / "none"))
     with pytest.raises(ConfigurationError, match="tls_ca_file"):
         await App(settings, lambda: settings).run()
+
+
+@pytest.mark.parametrize("factor", [0, -2, 2**15])
+def test_a_factor_that_no_broker_takes_is_refused(factor):
+    with pytest.raises(ValidationError, match="write 1 or more, or -1 for the brokers' default"):
+        KafkaSettings(replication_factor=factor)

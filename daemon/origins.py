@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Places:
+class Origins:
     """`prefix` begins the names of the variables, and of those of `credentials` that are settings."""
 
     def __init__(self, prefix: str, credentials: Iterable[Path], file: Path | None) -> None:
