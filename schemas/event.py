@@ -25,6 +25,7 @@ class MetricsSnapshot(Strict):
 
     type: Literal["metrics"] = "metrics"
     instance: str = Field(description="`host/pid` of the daemon.")
+    version: str = Field(description="Of Open-AutoGLM, as `autoglm --version` says.")
     time: datetime
     uptime_seconds: float
     engines: dict[str, EngineState] = Field(description="By name.")

@@ -1,6 +1,7 @@
 """The `autoglm` command. Each file here is one command; heavy imports wait until a command needs them."""
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -14,11 +15,29 @@ EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: systemd does not restart on 
 app = typer.Typer(
     name="autoglm",
     add_completion=False,
-    help="Answer Apache Kafka requests with GLM models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from daemon.version import VERSION
+
+        typer.echo(f"autoglm {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Answer Apache Kafka requests with GLM models."""
+
+
 app.command("run")(run.run)
 app.command("ask")(ask.ask)
 app.command("cancel")(cancel.cancel)

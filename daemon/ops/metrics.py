@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
+from daemon.version import VERSION
 from engines.serve.stats import EngineStats
 from schemas.event import EngineState, MetricsSnapshot
 from schemas.reply import Reply
@@ -28,6 +29,7 @@ class Metrics:
         self._started = time.monotonic()
         self._recent: deque[float] = deque(maxlen=RECENT_REPLIES)
         registry = self.registry
+        Info("autoglm_build", "The daemon's version", registry=registry).info({"version": VERSION})
         self.requests = Counter("autoglm_requests_total", "Replies", ["status", "engine"], registry=registry)
         self.tools = Counter(
             "autoglm_tool_calls_total", "Executed tool calls", ["tool", "outcome"], registry=registry
@@ -102,6 +104,7 @@ class Metrics:
     def snapshot(self) -> MetricsSnapshot:
         return MetricsSnapshot(
             instance=self.instance,
+            version=VERSION,
             time=datetime.now(UTC),
             uptime_seconds=round(time.monotonic() - self._started, 3),
             engines=self._engines,

@@ -1,3 +1,5 @@
+from importlib.metadata import version
+
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
@@ -14,3 +16,10 @@ def test_a_failure_of_kafka_is_one_sentence(monkeypatch, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert ended.value.code == 1
     assert "Unable to bootstrap" in line and "`kafka.bootstrap_servers`" in line
+
+
+def test_the_version_is_the_installed_one(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["autoglm", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"autoglm {version('open-autoglm')}\n")

@@ -1,3 +1,5 @@
+from importlib.metadata import version
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,3 +42,10 @@ def test_two_daemons_in_one_process_do_not_share_counters():
     first, second = Metrics("host/1"), Metrics("host/2")
     first.count(reply())
     assert second.snapshot().requests_total == {}
+
+
+def test_metrics_tell_the_version():
+    metrics = Metrics("host/1")
+    labels = {"version": metrics.snapshot().version}
+    assert labels["version"] == version("open-autoglm")
+    assert metrics.registry.get_sample_value("autoglm_build_info", labels) == 1
