@@ -51,9 +51,12 @@ kernels: .venv/ready ## compile the GPU kernels to the PTX that the package ship
 schemas: .venv/ready ## write schemas/json anew
 	@$(BIN)/python -m schemas.export
 
-lock: ## pin the newest versions that pyproject.toml allows (needs uv)
-	uv pip compile --quiet --no-emit-index-url --generate-hashes --universal --python-version 3.11 \
-		--upgrade --extra test --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+LOCK := uv pip compile --quiet --no-emit-index-url --generate-hashes --universal --python-version 3.11 \
+	--custom-compile-command "make lock" pyproject.toml
+
+lock: ## pin the newest versions that pyproject.toml allows (needs uv): here, and the same for the service
+	$(LOCK) --upgrade --extra test -o requirements.lock
+	$(LOCK) --extra redis --extra postgresql --constraints requirements.lock -o systemd/requirements.lock
 
 train-demo: .venv/ready ## train the bundled model anew (installs PyTorch into .venv)
 	@$(BIN)/pip install --quiet -e '.[train]'
