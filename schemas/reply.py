@@ -82,7 +82,11 @@ class Delta(Strict):
     attempt: int = Field(default=1, ge=1)
     index: int = Field(ge=0)
     content: str | None = None
-    tool: str | None = Field(default=None, description="A server tool that starts running now.")
+    tool: str | None = Field(
+        default=None,
+        description="A server tool that starts running now. What some models say before they call it is no "
+        "part of the answer, which begins anew here.",
+    )
 
 
 Record = Annotated[Reply | Delta, Field(discriminator="type")]

@@ -1,6 +1,7 @@
 """The loop: intent → route → act → feed back, until the model answers."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -14,12 +15,14 @@ from daemon.agent.toolset import Toolset
 from daemon.errors import TooManyRounds
 from daemon.tools.executor import Execution
 from daemon.tools.journal import Decision
+from engines.errors import PromptTooLong
 from engines.tokenizer import Answer, Call
 from schemas.message import Message
 from schemas.reply import Intent
 from schemas.request import ChoiceFormat, RegexFormat, ResponseFormat
 
 FinishReason = Literal["stop", "length", "tool_calls"]
+_ROOM = 64  # tokens of an answer that the past must not take
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,11 @@ class Chat:
         messages: list[conversation.Turn],
         tools: Toolset,
         wanted: ResponseFormat | None,
+        past: Sequence[conversation.Turn] = (),
     ) -> Conclusion:
         """Raises AutoGLMError of whatever kind ends the job early; `record` then says how far it came.
 
+        `past` comes after the system messages, until there is no room for it any more.
         A job that was delivered before goes on from its last turn with side effects.
         """
         shape, choice = shape_of(wanted), tools.choice
@@ -65,10 +70,11 @@ class Chat:
             choice = _after(choice)
         for round_ in range(course.round + 1 if course else 0, self.max_rounds + 1):
             job.check()
-            said = await self.speaker.say(
+            said, past = await self._say(
                 job,
                 record,
                 messages,
+                past,
                 max_tokens=budget - record.completion_tokens,
                 tools=tools.schemas,
                 choice=choice,
@@ -98,6 +104,29 @@ class Chat:
                 return Conclusion(empty, "length", turns=tuple(messages[begun:]))
             choice = _after(choice)
         raise TooManyRounds
+
+    async def _say(
+        self,
+        job: Job,
+        record: Record,
+        messages: list[conversation.Turn],
+        past: Sequence[conversation.Turn],
+        *,
+        max_tokens: int,
+        **wanted: Any,
+    ) -> tuple[Said, Sequence[conversation.Turn]]:
+        """What the model says, and the past that it was shown: none where there is no room for it, unless it
+        has the calls that the messages answer."""
+        system, asked = conversation.split(messages)
+        if past and not (asked and asked[0]["role"] == "tool"):
+            shown, room = [*system, *past, *asked], min(max_tokens, _ROOM)
+            try:
+                said = await self.speaker.say(job, record, shown, max_tokens=max_tokens, room=room, **wanted)
+                return said, past
+            except PromptTooLong:
+                past = ()
+        shown = [*system, *past, *asked]
+        return await self.speaker.say(job, record, shown, max_tokens=max_tokens, **wanted), past
 
     async def _turn(
         self,

@@ -70,24 +70,22 @@ _index = IdentityCache(Index)
 
 
 def shortlist(tools: Toolset, query: str, limit: int, keep: Collection[str] = ()) -> Toolset:
-    """At most `limit` of the tools, in their order: those named in `keep` and chosen by name, then the best.
-
-    Of equally good ones the first are taken.
+    """At most `limit` of the tools, in their order: the one chosen by name, those named in `keep`, then the
+    best. Of equally good ones the first are taken. Those left out are not shown, but calls that were made
+    already still find them.
     """
     if len(tools.schemas) <= limit:
         return tools
-    fixed = {tools.choice, *keep}
     names = [schema["function"]["name"] for schema in tools.schemas]
     server = dict(tools.server)
     every = [server.get(name, schema) for name, schema in zip(names, tools.schemas, strict=True)]
     scores = _index(every).scores(query)
-    order = sorted(range(len(names)), key=lambda i: (names[i] not in fixed, -scores[i], i))
-    chosen = {names[i] for i in order[:limit]}
-    return replace(
-        tools,
-        schemas=tuple(schema for schema, name in zip(tools.schemas, names, strict=True) if name in chosen),
-        server=tuple((name, tool) for name, tool in tools.server if name in chosen),
+    order = sorted(
+        range(len(names)), key=lambda i: (names[i] != tools.choice, names[i] not in keep, -scores[i], i)
     )
+    chosen = {names[i] for i in order[:limit]}
+    shown = tuple(schema for schema, name in zip(tools.schemas, names, strict=True) if name in chosen)
+    return replace(tools, schemas=shown)
 
 
 def _texts(tool: Tool | dict[str, Any]) -> Iterator[str]:

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
@@ -66,11 +66,12 @@ class Speaker:
         messages: Sequence[dict[str, Any]],
         *,
         max_tokens: int,
+        room: int = 1,
         tools: tuple[dict[str, Any], ...] = (),
         choice: str = "auto",
         shape: Shape | None = None,
     ) -> Said:
-        """Generate one turn, streaming its answer.
+        """Generate one turn, streaming its answer. `room`: so many tokens of it must fit.
 
         Raises Cancelled, DeadlineExceeded, what the engine raises, and what grammar or template refuse.
         """
@@ -81,6 +82,7 @@ class Speaker:
         prompt = Prompt(
             token_ids=await self._render(messages, tools),
             max_tokens=max_tokens,
+            room=room,
             sampling=Sampling(**wanted.model_dump()),
             grammar=await self._grammar(tools, choice, shape, parallel),
             priority=job.priority,
@@ -116,40 +118,64 @@ class Speaker:
         One prefill each; nothing is generated. Raises what `say` raises.
         """
         options = self._options(tuple(labels))
-        completions = await self._prefill(job, record, conversations, options=options)
+        completions = await self._prefill(job, record, conversations, _check, options=options)
         return [[math.exp(logprob) for logprob in completion.logprobs] for completion in completions]
 
     async def embed(
-        self, job: Job, record: Record, conversations: Iterable[Sequence[dict[str, Any]]]
+        self,
+        job: Job,
+        record: Record,
+        conversations: Iterable[Sequence[dict[str, Any]]],
+        allow: Callable[[int], None] = lambda dimensions: None,
     ) -> NDArray[np.float32]:
-        """The hidden state from which the answer to each would begin, [conversations, hidden].
+        """The hidden state from which the answer to each would begin, [conversations, hidden]. `allow` may
+        refuse it by raising once the number of dimensions is known.
 
         One prefill each; nothing is generated. Raises what `say` raises, and HiddenStateMissing.
         """
-        completions = await self._prefill(job, record, conversations, embed=True)
+
+        def check(completion: Completion) -> None:
+            _check(completion)
+            allow(len(completion.hidden))
+
+        completions = await self._prefill(job, record, conversations, check, embed=True)
         return np.array([completion.hidden for completion in completions], np.float32)
 
     async def _prefill(
-        self, job: Job, record: Record, conversations: Iterable[Sequence[dict[str, Any]]], **wanted: Any
+        self,
+        job: Job,
+        record: Record,
+        conversations: Iterable[Sequence[dict[str, Any]]],
+        check: Callable[[Completion], None],
+        **wanted: Any,
     ) -> list[Completion]:
+        """`check` may end it after each of them."""
         submitted = time.monotonic()
         with job.cancelled.interrupting():
-            completions = await self._prefilled(job, conversations, wanted)
+            completions = await self._prefilled(job, conversations, check, wanted)
         seconds = time.monotonic() - submitted
         record.generated(_together(completions, seconds), submitted)
-        for completion in completions:
-            _check(completion)
         return completions
 
     async def _prefilled(
-        self, job: Job, conversations: Iterable[Sequence[dict[str, Any]]], wanted: dict[str, Any]
+        self,
+        job: Job,
+        conversations: Iterable[Sequence[dict[str, Any]]],
+        check: Callable[[Completion], None],
+        wanted: dict[str, Any],
     ) -> list[Completion]:
         running, done = deque[Generation](), list[Completion]()
+
+        async def next_() -> None:
+            completion = await running[0].result()
+            check(completion)
+            done.append(completion)
+            running.popleft()
+
         try:
             for messages in conversations:
                 if len(running) == AT_ONCE:
-                    done.append(await running[0].result())
-                    running.popleft()
+                    await next_()
                 prompt = Prompt(
                     token_ids=await self._render(messages, ()),
                     max_tokens=1,
@@ -159,8 +185,7 @@ class Speaker:
                 )
                 running.append(self._machine.submit(prompt))
             while running:
-                done.append(await running[0].result())
-                running.popleft()
+                await next_()
         finally:
             for generation in running:
                 generation.cancel()
@@ -173,7 +198,7 @@ class Speaker:
         self, messages: Sequence[dict[str, Any]], tools: tuple[dict[str, Any], ...]
     ) -> list[int]:
         # A long text takes its time; then the event loop must stay free for the others.
-        if sum(len(message["content"]) for message in messages) > LONG_TEXT:
+        if sum(map(_length, messages)) + self._constraints.length(tools, None) > LONG_TEXT:
             return await asyncio.to_thread(self.tokenizer.render, messages, tools)
         return self.tokenizer.render(messages, tools)
 
@@ -194,6 +219,12 @@ class Speaker:
                     await job.stream(content=visible[shown:])
                     shown = len(visible)
         return await generation.result()
+
+
+def _length(message: dict[str, Any]) -> int:
+    """Of what is rendered, in characters."""
+    calls = message.get("tool_calls", ())
+    return len(message["content"]) + sum(len(call["function"]["arguments"]) for call in calls)
 
 
 def _check(completion: Completion) -> None:

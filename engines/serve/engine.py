@@ -202,7 +202,7 @@ class Engine:
             raise InvalidPrompt(f"option tokens must be in [0, {self._runtime.vocab_size})")
         room = self._runtime.capacity - len(ids)
         needed = len(options.prefix) + options.depth if options is not None else 0
-        if room < 1 + needed:
+        if room < max(1 + needed, prompt.room):
             more = f" and its options need {needed} more" if needed else ""
             raise PromptTooLong(
                 f"the prompt has {len(ids)} tokens{more}, "

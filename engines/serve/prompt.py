@@ -53,6 +53,7 @@ class Prompt:
     priority: higher runs first; deadline: time.monotonic() seconds after which nobody wants it.
     options: how likely each is to follow is wanted, not an answer; one tree may serve many prompts.
     embed: the last hidden state is wanted, not an answer.
+    room: so many tokens must fit behind the context.
     Raises InvalidPrompt.
     """
 
@@ -66,6 +67,7 @@ class Prompt:
     deadline: float | None = None
     options: OptionTree | None = None
     embed: bool = False
+    room: int = 1
 
     def __post_init__(self) -> None:
         if not len(self.token_ids):

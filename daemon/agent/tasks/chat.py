@@ -1,5 +1,6 @@
 """`chat`: a conversation, with tools and memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -12,7 +13,6 @@ from daemon.agent.retrieval import shortlist
 from daemon.agent.toolset import check, select
 from daemon.errors import InvalidRequest
 from daemon.tools.registry import Registry
-from engines.errors import PromptTooLong
 from schemas.request import Request
 
 _ASKED = 3  # user turns, from the last, that say which tools may be needed
@@ -39,40 +39,29 @@ class ChatTask:
         if place is None:
             return await self._chat(job, record, chat, registry, [*system, *asked])
         past = await self.recall.past(job, place)
-        conclusion = await self._continue(job, record, chat, registry, (system, past, asked))
+        if asked and asked[0]["role"] == "tool" and not past:
+            raise InvalidRequest(
+                "memory: the calls that the `tool` messages answer are forgotten; send the turns before, too."
+            )
+        conclusion = await self._chat(job, record, chat, registry, [*system, *asked], past)
         said = {"content": "", **conclusion.message.model_dump(exclude_none=True)}
         await self.recall.keep(place, [*asked, *conclusion.turns, said], chat.speaker.tokenizer)
         return conclusion
 
-    async def _continue(
+    async def _chat(
         self,
         job: Job,
         record: Record,
         chat: Chat,
         registry: Registry,
-        parts: tuple[list[Turn], list[Turn], list[Turn]],
-    ) -> Conclusion:
-        """Answer the last part after the past, or without it where there is no room for both."""
-        system, past, asked = parts
-        answers_calls = bool(asked) and asked[0]["role"] == "tool"
-        if answers_calls and not past:
-            raise InvalidRequest(
-                "memory: the calls that the `tool` messages answer are forgotten; send the turns before, too."
-            )
-        try:
-            return await self._chat(job, record, chat, registry, [*system, *past, *asked])
-        except PromptTooLong:
-            if not past or answers_calls or record.started:
-                raise
-            return await self._chat(job, record, chat, registry, [*system, *asked])
-
-    async def _chat(
-        self, job: Job, record: Record, chat: Chat, registry: Registry, messages: list[Turn]
+        messages: list[Turn],
+        past: Sequence[Turn] = (),
     ) -> Conclusion:
         request = job.request
         tools = select(request, registry)
         await check(tools)
-        asked = [turn["content"] for turn in messages if turn["role"] == "user"][-_ASKED:]
-        called = {call["function"]["name"] for turn in messages for call in turn.get("tool_calls", ())}
+        all_ = [*past, *messages]
+        asked = [turn["content"] for turn in all_ if turn["role"] == "user"][-_ASKED:]
+        called = {call["function"]["name"] for turn in all_ for call in turn.get("tool_calls", ())}
         tools = shortlist(tools, "\n".join(asked), self.max_tools, called)
-        return await chat.run(job, record, messages, tools, request.response_format)
+        return await chat.run(job, record, messages, tools, request.response_format, past)

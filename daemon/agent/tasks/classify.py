@@ -10,10 +10,13 @@ from daemon.agent.chat import Chat, Conclusion
 from daemon.agent.conversation import Turn, turns
 from daemon.agent.job import Job
 from daemon.agent.record import Record
+from daemon.agent.tasks import texts
 from daemon.errors import InvalidRequest
 from daemon.tools.registry import Registry
 from schemas.message import Message
 from schemas.request import Request
+
+_PROBABILITY = 14  # characters of JSON, with what stands between
 
 
 class Classify:
@@ -32,6 +35,7 @@ class Classify:
             raise InvalidRequest(
                 "task `classify` takes neither `response_format` nor `tools`; leave them out."
             )
+        texts.check(len(request.texts or ""), sum(len(label) + _PROBABILITY for label in labels))
 
     async def run(self, job: Job, record: Record, chat: Chat, registry: Registry) -> Conclusion:
         request, labels = job.request, job.request.labels or []

@@ -13,6 +13,7 @@ from daemon.agent.chat import Chat, Conclusion
 from daemon.agent.conversation import Turn, turns
 from daemon.agent.job import Job
 from daemon.agent.record import Record
+from daemon.agent.tasks import texts
 from daemon.errors import InvalidRequest
 from daemon.tools.registry import Registry
 from schemas.message import Message
@@ -40,7 +41,10 @@ class Embed:
             if request.texts is None
             else [[{"role": "user", "content": text}] for text in request.texts]
         )
-        vectors = await chat.speaker.embed(job, record, conversations)
+        count = len(conversations)
+        vectors = await chat.speaker.embed(
+            job, record, conversations, lambda dimensions: texts.check(count, dimensions * (_DIGITS + 4))
+        )
         if request.normalize:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         structured = {

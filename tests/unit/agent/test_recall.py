@@ -10,8 +10,10 @@ from daemon.memory.errors import MemoryUnavailable
 from daemon.memory.local import LocalStore
 from daemon.memory.place import Place
 from daemon.memory.settings import MemorySettings
+from openautoglm import register_tool
 from schemas.request import Request
 from tests.unit.agent.conftest import CALL, says
+from tests.unit.tools.crashing import Crash, Process, World
 
 
 class Down(LocalStore):
@@ -20,6 +22,14 @@ class Down(LocalStore):
 
     async def update(self, place, change):
         raise MemoryUnavailable
+
+
+class Dying(Process):
+    """It ends when the outcome of its call has just been written."""
+
+    def write_soon(self, notes):
+        self.world.saved |= notes
+        raise Crash
 
 
 class Desk:
@@ -194,3 +204,62 @@ async def test_what_something_else_wrote_is_no_past(start):
     await desk.ask(2, "two")
     assert "one" in desk.prompts[-1]
     assert json.loads(await desk.store.read(Place("c", "t", 0, 1)))[0]["offset"] == 1
+
+
+async def test_a_past_that_leaves_no_room_for_results_is_left_out_then(start, registry):
+    with registry.collecting():
+
+        @register_tool(description="List.", read_only=True)
+        def items() -> str:
+            return "x " * 60
+
+    def script(prompt):
+        if "list" in prompt.rpartition("<|user|>")[2]:
+            return says("items\n{}<|observation|>", "\nThere they are.<|user|>")(prompt)
+        return "\n" + "word " * 20 + "<|user|>"
+
+    desk = Desk(start, script, capacity=480)
+    await desk.ask(1, "tell me a story " * 4)
+    for offset in (2, 3):
+        reply = await desk.ask(offset, "list", tools=["items"])
+        assert (reply.status, reply.message.content) == ("ok", "There they are.")
+    calling = [prompt for prompt in desk.prompts if prompt.endswith("list<|assistant|>")]
+    assert "story" in calling[-1] and "story" not in desk.prompts[-1]
+
+
+async def test_a_past_that_leaves_hardly_any_room_for_the_answer_is_left_out(start):
+    def script(prompt):
+        return "\n" + "word " * 20 + "<|user|>"
+
+    desk = Desk(start, script)
+    await desk.ask(1, "tell me a story " * 4)
+    needed = (await desk.ask(2, "more")).usage.prompt_tokens
+    desk = Desk(start, script, capacity=needed + 3)
+    await desk.ask(1, "tell me a story " * 4)
+    reply = await desk.ask(2, "more")
+    assert reply.finish_reason == "stop" and "story" not in desk.prompts[-1]
+
+
+@pytest.mark.parametrize("crash", [False, True])
+async def test_a_call_made_without_the_past_stands_after_a_crash(start, registry, crash):
+    seats = []
+    with registry.collecting():
+
+        @register_tool(description="Book.", compensate=lambda arguments, result: seats.remove(result))
+        def book(seat: str) -> str:
+            seats.append(seat)
+            return seat
+
+    def script(prompt):
+        if "Seat" in prompt.rpartition("<|user|>")[2]:
+            return says('book\n{"seat": "4A"}<|observation|>', "\nBooked.<|user|>")(prompt)
+        return "\n" + "word " * 70 + "<|user|>"
+
+    world = World()
+    desk = Desk(start, script, capacity=380)
+    await desk.ask(1, "Story " * 4)
+    if crash:
+        with pytest.raises(Crash):
+            await desk.ask(2, "Seat 4A", tools=["book"], job={"notes": Dying(world)})
+    reply = await desk.ask(2, "Seat 4A", tools=["book"], attempt=1 + crash, job={"notes": Process(world)})
+    assert (reply.status, reply.message.content, seats) == ("ok", "Booked.", ["4A"])

@@ -86,6 +86,17 @@ def test_what_is_named_or_was_called_stays():
     assert names(shortlist(toolset(), "refund", 2, {"restart_server"})) == ["refund_order", "restart_server"]
 
 
+def test_what_is_chosen_by_name_stays_before_what_was_called():
+    assert names(shortlist(toolset("restart_server"), "", 1, {"refund_order"})) == ["restart_server"]
+
+
+def test_what_is_not_shown_is_still_found():
+    """A call that was made before a crash is resolved though its tool is not shown this time."""
+    tools = Toolset((tool("one").schema, tool("two").schema), (("one", tool("one")), ("two", tool("two"))))
+    few = shortlist(tools, "two", 1)
+    assert names(few) == ["two"] and few.tool("one") is not None
+
+
 def test_without_a_hint_the_first_are_taken():
     assert names(shortlist(toolset(), "早上好", 2)) == ["order_status", "refund_order"]
 

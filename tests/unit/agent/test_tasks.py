@@ -2,12 +2,15 @@
 
 import json
 import math
+import re
+import time
 
 import numpy as np
 import pytest
 
 from daemon.agent.chat import Conclusion
 from daemon.agent.tasks import register_task
+from daemon.agent.tasks import texts as texts_module
 from daemon.errors import ConfigurationError
 from schemas.message import Message
 from tests.unit.agent.conftest import engine_of, says
@@ -158,3 +161,25 @@ async def test_a_registered_task_runs_and_keeps_its_name(start, ask):
     Other.name = "chat"
     with pytest.raises(ConfigurationError, match="chat"):
         register_task(Other())
+
+
+async def test_texts_that_come_too_late_are_not_all_prefilled(start, ask):
+    agent = start(says("\nhappy<|user|>"), step_seconds=0.01)
+    job = {"deadline": time.monotonic() + 0.2}
+    texts = [f"text {number}" for number in range(2_000)]
+    reply = await ask(None, agent=agent, job=job, query=None, texts=texts, task="classify", labels=LABELS)
+    assert reply.status == "expired"
+    assert sum(engine_of(agent).stats().finished.values()) < 500
+
+
+@pytest.mark.parametrize("task", ["classify", "embed"])
+async def test_more_texts_than_a_reply_holds_are_refused_before_they_are_worked_on(
+    start, ask, task, monkeypatch
+):
+    monkeypatch.setattr(texts_module, "_MOST", 1_000)
+    agent = start(says("\nhappy<|user|>"))
+    request = {"task": task, "texts": ["text"] * 500} | ({"labels": LABELS} if task == "classify" else {})
+    reply = await ask(None, agent=agent, query=None, **request)
+    assert (reply.status, reply.error.code) == ("rejected", "invalid_request")
+    most = int(re.search(r"send at most (\d+) at a time", reply.error.message)[1])
+    assert (await ask(None, agent=agent, query=None, **request | {"texts": ["text"] * most})).status == "ok"
