@@ -46,8 +46,9 @@ class Picker:
         choices = [row.prompt.sampling for row in rows]
         seeds, positions = [row.seed for row in rows], [len(row.known) for row in rows]
         table = choice_table(choices, seeds, positions)
-        # A row that its grammar failed is drawn for nothing.
-        table["logits"] = table["slot"] = [row.slot or 0 for row in rows]
+        # A row that its grammar failed is drawn for nothing, and has no slot that its token could go to.
+        table["logits"] = [row.slot or 0 for row in rows]
+        table["slot"] = [-1 if row.slot is None else row.slot for row in rows]
         table["allowed"][masked] = np.arange(len(masked))
         repeating = [i for i, row in enumerate(rows) if row.history is not None]
         table["seen"][repeating] = np.arange(len(repeating))

@@ -34,10 +34,13 @@ class Tokenizer:
     def __init__(
         self, definition: str, config: dict[str, Any] | None = None, template: str | None = None
     ) -> None:
-        self.definition = definition
         parsed_config = TokenizerConfig.parse({} if config is None else config)
         try:
             parsed = json.loads(definition)
+            if parsed.get("truncation") or parsed.get("padding"):  # as training left them: prompts are whole
+                parsed |= {"truncation": None, "padding": None}
+                definition = json.dumps(parsed)
+            self.definition = definition
             whole = tokenizers.Tokenizer.from_str(definition)
             # Added tokens are matched in any text. A second tokenizer that has never heard of them is the
             # only one that outside text ever meets.

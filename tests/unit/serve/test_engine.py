@@ -15,6 +15,7 @@ from engines.errors import (
     EngineClosed,
     EngineFailed,
     GenerationFailed,
+    GrammarError,
     InvalidPrompt,
     PromptTooLong,
 )
@@ -23,6 +24,7 @@ from engines.serve.engine import Engine
 from engines.serve.grammar import Grammar
 from engines.serve.masks import GrammarCompiler
 from engines.serve.prompt import Prompt, Sampling
+from tests.unit.serve.deferred_runtime import DeferredRuntime
 from tests.unit.serve.fake_runtime import FakeRuntime
 from tests.unit.serve.small_tokenizer import small_tokenizer
 
@@ -339,3 +341,27 @@ def test_random_cancellations_lose_nothing(start):
     assert reasons <= {"cancelled", "length"}
     stats = engine.stats()
     assert sum(stats.finished.values()) == 60 and stats.queued == 0
+
+
+def test_a_request_that_its_grammar_fails_leaves_the_others_their_tokens():
+    """Also where the next step takes its tokens from the device."""
+    compiler = GrammarCompiler.over(small_tokenizer(), 256, [1, 2, 3])
+    impossible = Grammar.lark("start: A\nA: /x[ab]+/ & /x[cd]+/\n")
+    compiler.compile(impossible)
+
+    def answer(beside):
+        runtime = DeferredRuntime(FakeRuntime(slots=4, capacity=128, vocab_size=256))
+        engine = Engine(runtime, rows=3, eos_token_ids=[1, 2, 3], compiler=compiler)
+        sampling = Sampling(temperature=1.0, seed=5)
+        first = engine.submit(Prompt([20, 21, 22], 40, sampling, ignore_eos=True))
+        others = [engine.submit(Prompt([30 + i], 30, grammar=impossible)) for i in range(beside)]
+        engine.start()
+        try:
+            for other in others:
+                with pytest.raises(GrammarError):
+                    other.wait(WAIT)
+            return first.wait(WAIT).token_ids
+        finally:
+            engine.close()
+
+    assert answer(beside=6) == answer(beside=0)

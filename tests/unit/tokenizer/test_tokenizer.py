@@ -167,3 +167,18 @@ def test_tools_are_rendered_as_they_are_not_as_others_were(glm4):
     same = {"function": {"name": "same", "parameters": {}}}
     assert glm4.render(messages, [same]) == glm4.render(messages, [same])
     assert "same" not in glm4.render_text(messages, [REFUND])
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"truncation": {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}},
+        {"padding": {"strategy": {"Fixed": 64}, "direction": "Right", "pad_id": 0, "pad_type_id": 0}},
+    ],
+)
+def test_what_training_cut_or_padded_is_whole(glm4, left):
+    left = {key: {"pad_to_multiple_of": None, "pad_token": "x"} | value for key, value in left.items()}
+    tokenizer = Tokenizer(json.dumps(json.loads(glm4.definition) | left))
+    text = "Where is order A1001, and where is B2002?"
+    assert tokenizer.encode(text) == glm4.encode(text)
+    assert tokenizers.Tokenizer.from_str(tokenizer.definition).encode(text).ids == glm4.encode(text)
