@@ -54,7 +54,7 @@ def choice_table(choices: Sequence[Sampling], seeds: Sequence[int], positions: S
             row = table[i]
             row["scale"] = float(LOG2_E) * min(1 / choice.temperature, _STEEPEST)
             row["top_k"] = min(choice.top_k, 2**32 - 1)
-            row["top_p"] = int(choice.top_p * 2**64) if choice.top_p < 1 else 0
+            row["top_p"] = max(1, int(choice.top_p * 2**64)) if choice.top_p < 1 else 0
             row["min_weight"] = int(np.ceil(choice.min_p * UNIT))
     return table
 
