@@ -13,7 +13,8 @@ from engines.serve.stats import Counters
 
 
 class Answers:
-    """Of a scheduler's rows; `forget` hears of every generation that ends."""
+    """Of a scheduler's rows; `forget` hears of every generation that ends, `spoil` of slots whose KV is no
+    numbers any more."""
 
     def __init__(
         self,
@@ -21,9 +22,10 @@ class Answers:
         counters: Counters,
         forget: Callable[[Generation], None],
         closing: Closing | None,
+        spoil: Callable[[int], None],
     ) -> None:
         self._scheduler, self._counters = scheduler, counters
-        self._forget, self._closing = forget, closing
+        self._forget, self._closing, self._spoil = forget, closing, spoil
         self._touched: list[Generation] = []
 
     def end(self, row: Row, reason: FinishReason, stop_token_id: int | None = None) -> None:
@@ -34,6 +36,8 @@ class Answers:
 
     def fail(self, row: Row, error: Exception) -> None:
         """Finish a row with an error."""
+        if row.slot is not None and isinstance(error, GenerationFailed):
+            self._spoil(row.slot)
         self._leave(row)
         self._counters.failed += 1
         row.generation.finish(error)

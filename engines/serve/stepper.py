@@ -44,7 +44,7 @@ class Stepper:
         self.scheduler = Scheduler(self.table, costs)
         self._waits = runtime.depth == 1
         self._meter = Meter(costs, self.counters)
-        self._answers = Answers(self.scheduler, self.counters, forget, closing)
+        self._answers = Answers(self.scheduler, self.counters, forget, closing, self._spoil)
         self._picker = Picker(runtime, rows, self.counters, self._answers.fail)
         self._unread: list[Pick] = []
 
@@ -107,6 +107,11 @@ class Stepper:
     def _copy(self, copies: Sequence[Copy]) -> None:
         for copy in copies:
             self.runtime.copy_slot(*copy)
+
+    def _spoil(self, slot: int) -> None:
+        """Nothing of it may be used again, nor stay in the way of who uses the slot next."""
+        self.table.truncate(slot, 0)
+        self.runtime.clear_slot(slot)
 
     def _prefill(self, pieces: list[Piece]) -> None:
         rows = list[Row]()

@@ -26,8 +26,8 @@ class Runtime(Protocol):
     """One graph with KV caches of `slots` rows, `capacity` tokens each. Used by one thread at a time.
 
     Logits and hidden states stay where they are computed: those of a slot's last token until the slot is
-    computed again or another decode runs. A cache cell is only read after it was written: slots are reused
-    without clearing.
+    computed again or another decode runs. What cells of a cache hold before they are written does not count
+    as long as it is numbers: slots are reused without clearing, but for `clear_slot`.
 
     depth: steps that it keeps at work at once. 1: every call returns when its work is done. 2: a step may be
     asked for before the last one's draws are read. hidden_size: None when the graph does not give them.
@@ -68,6 +68,10 @@ class Runtime(Protocol):
 
     def copy_slot(self, source: int, target: int, length: int) -> None:
         """Copy the KV of the first `length` positions."""
+        ...
+
+    def clear_slot(self, slot: int) -> None:
+        """Its KV may be no numbers, which masking does not hide (0 × NaN): make it zeros."""
         ...
 
     def leave(self) -> None:

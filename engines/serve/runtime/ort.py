@@ -135,6 +135,10 @@ class OrtRuntime:
         for cache in self._caches.values():
             cache[target, :, :length] = cache[source, :, :length]
 
+    def clear_slot(self, slot: int) -> None:
+        for cache in self._caches.values():
+            cache[slot] = 0
+
     def close(self) -> None:
         self._bindings.clear()
         self._caches.clear()

@@ -56,6 +56,9 @@ class ScriptedRuntime:
     def copy_slot(self, source, target, length):
         self._cells[target][:length] = self._cells[source][:length]
 
+    def clear_slot(self, slot):
+        self._cells[slot][:] = [-1] * len(self._cells[slot])
+
     def close(self):
         pass
 

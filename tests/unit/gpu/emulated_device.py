@@ -40,6 +40,10 @@ class EmulatedDevice:
         self._kept.append(block)
         return -(-block.ctypes.data // 256) * 256
 
+    def clear(self, address, size):
+        assert not self.capturing
+        self.enqueue(lambda: ctypes.memset(address, 0, size))
+
     def pinned(self, size):
         assert not self.capturing
         return np.zeros(size, np.uint8)

@@ -61,6 +61,9 @@ class DeferredRuntime:
         self.finish()
         return self.runtime.hidden(slots)
 
+    def clear_slot(self, slot):
+        self.queue.append(lambda: self.runtime.clear_slot(slot))
+
     def copy_slot(self, source, target, length):
         self.queue.append(lambda: self.runtime.copy_slot(source, target, length))
 

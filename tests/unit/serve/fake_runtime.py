@@ -19,7 +19,7 @@ class FakeRuntime:
         self.cells = [[-1] * capacity for _ in range(slots)]
         self.rows = np.full((slots, vocab_size), np.nan, np.float32)
         self.states = np.full((slots, self.hidden_size), np.nan, np.float32)
-        self.decoded_rows, self.prefills, self.copies = [], [], 0
+        self.decoded_rows, self.prefills, self.copies, self.cleared = [], [], 0, []
         self.fail_at = None
         self.closed = False
         self.gate = threading.Event()  # cleared: steps wait, so that tests can act in between
@@ -78,6 +78,10 @@ class FakeRuntime:
         self.copies += 1
         assert min(self.cells[source][:length], default=0) >= 0
         self.cells[target][:length] = self.cells[source][:length]
+
+    def clear_slot(self, slot):
+        self.cleared.append(slot)
+        self.cells[slot][:] = [-1] * self.capacity
 
     def close(self):
         self.closed = True

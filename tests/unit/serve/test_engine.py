@@ -175,17 +175,17 @@ def test_urgent_prompts_run_first(start):
     runtime = FakeRuntime(slots=1)
     runtime.gate.clear()
     engine = start(runtime)
-    order, now = [], time.monotonic()
+    now = time.monotonic()
     first = engine.submit(Prompt([9], 2))
     while not engine.stats().active_rows:
         time.sleep(1e-3)
-    late = engine.submit(Prompt([1], 2))
-    dated = engine.submit(Prompt([2], 2, deadline=now + 10))
-    important = engine.submit(Prompt([3], 2, priority=1))
+    late = engine.submit(Prompt([1] * 2, 2))
+    dated = engine.submit(Prompt([2] * 3, 2, deadline=now + WAIT))
+    important = engine.submit(Prompt([3] * 4, 2, priority=1))
     runtime.gate.set()
     for generation in (first, late, dated, important):
-        order.append((generation.wait(WAIT).queue_ms, generation))
-    assert [g for _, g in sorted(order, key=lambda pair: pair[0])] == [first, important, dated, late]
+        generation.wait(WAIT)
+    assert [lengths for _, lengths, _ in runtime.prefills] == [[4], [3], [2]]  # a single token is decoded
 
 
 def test_an_error_in_the_thread_fails_everything_and_says_why(start):
@@ -265,6 +265,7 @@ def test_logits_that_are_not_numbers_fail_only_their_row(start, monkeypatch):
     with pytest.raises(GenerationFailed):
         bad.wait(WAIT)
     assert good.wait(WAIT).completion_tokens == 5
+    assert len(runtime.cleared) == 1, "what is no number stays in the way of the slot's next request"
 
 
 def test_closing_ends_what_is_open():

@@ -3,6 +3,7 @@
 tests/gpu/test_contract.py asks the same of a real GPU.
 """
 
+import ctypes
 from functools import partial
 
 import numpy as np
@@ -33,6 +34,20 @@ def open_runtime(request, open_ort):
     else:
         open_ = partial(open_ort, **RUNTIMES[request.param])
     return lambda *arguments, **options: Reading(open_(*arguments, **options))
+
+
+def caches(runtime):
+    """Each KV cache of a runtime in host memory, [slots, elements], once all work is done."""
+    runtime.finish()
+    if hasattr(runtime, "_caches"):
+        return [cache.reshape(runtime.slots, -1) for cache in runtime._caches.values()]
+    elements = runtime._sizes.layout.slot_bytes // 4
+    return [
+        np.ctypeslib.as_array((ctypes.c_float * (runtime.slots * elements)).from_address(address)).reshape(
+            runtime.slots, elements
+        )
+        for address in runtime._buffers.caches.values()
+    ]
 
 
 @pytest.fixture(params=CASES)
@@ -125,6 +140,17 @@ def test_a_copied_prefix_is_as_good_as_a_computed_one(open_runtime, case):
     runtime.prefill(range(1), [ids(prompt[::-1])], ids([0]))  # the copy does not depend on its source
     logits = runtime.prefill(range(5, 6), [ids(prompt[20:])], ids([20]))
     runtime.check(logits[0], golden["logits"][2, 30])
+
+
+def test_a_slot_with_what_is_no_number_can_be_cleared(open_runtime, case):
+    name, golden = case
+    runtime, prompt = open_runtime(name), golden["prompts"][2]
+    for cells in caches(runtime):
+        cells[1] = np.nan
+    runtime.clear_slot(1)
+    assert all(not cells[1].any() for cells in caches(runtime))
+    logits = runtime.prefill(range(1, 2), [ids(prompt)], ids([0]))
+    runtime.check(logits[0], golden["logits"][2, len(prompt) - 1])
 
 
 def test_a_row_leaves_every_other_slot_alone(open_runtime, case):

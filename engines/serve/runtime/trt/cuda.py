@@ -99,8 +99,12 @@ class CudaDevice:
         with self._faults(f"allocating {size} bytes"):
             block = self._cuda.mem_alloc(size)
             self._kept.append(block)
-            self._cuda.memset_d8_async(int(block), 0, size, self._stream)
-            return int(block)
+        self.clear(int(block), size)
+        return int(block)
+
+    def clear(self, address: int, size: int) -> None:
+        with self._faults("clearing"):
+            self._cuda.memset_d8_async(address, 0, size, self._stream)
 
     def pinned(self, size: int) -> Host:
         with self._faults(f"pinning {size} bytes"):

@@ -43,6 +43,10 @@ class Device(Protocol):
         """`size` zero bytes, kept until `close`."""
         ...
 
+    def clear(self, address: int, size: int) -> None:
+        """Make `size` bytes zero."""
+        ...
+
     def pinned(self, size: int) -> Host:
         """uint8 [size] in host memory that the GPU reads and writes by itself."""
         ...

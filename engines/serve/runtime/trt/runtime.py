@@ -197,6 +197,12 @@ class TrtRuntime:
                 *(np.int64(layout.head_bytes), np.int32(words)),
             )
 
+    def clear_slot(self, slot: int) -> None:
+        self._device.bind()
+        layout = self._sizes.layout
+        for address in self._buffers.caches.values():
+            self._device.clear(address + layout.offset(slot), layout.slot_bytes)
+
     def close(self) -> None:
         if answers(self._device, self._limit):
             self._steps.close()
