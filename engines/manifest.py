@@ -93,6 +93,12 @@ class Plan(_Part):
     profiles: tuple[Profile, ...]
 
 
+class _Format(BaseModel):
+    """All that can be expected of a manifest of another version."""
+
+    format: int
+
+
 class Manifest(BaseModel):
     """Everything the machine must know before it opens a graph."""
 
@@ -133,7 +139,10 @@ class Manifest(BaseModel):
         """
         path = folder / FILE_NAME
         try:
-            manifest = cls.model_validate_json(path.read_bytes())
+            text = path.read_bytes()
+            if (found := _Format.model_validate_json(text).format) != FORMAT:
+                raise EngineFolderError(f"{path} has format {found}, this version reads {FORMAT}; rebuild it")
+            manifest = cls.model_validate_json(text)
         except OSError as error:
             raise EngineFolderError(
                 f"{path} cannot be read ({error.strerror}); is this an engine folder?"
@@ -142,10 +151,6 @@ class Manifest(BaseModel):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise EngineFolderError(f"{path}: {where}: {first['msg']}; build the engine again") from error
-        if manifest.format != FORMAT:
-            raise EngineFolderError(
-                f"{path} has format {manifest.format}, this version reads {FORMAT}; rebuild it"
-            )
         if verify:
             manifest.verify(folder)
         return manifest

@@ -10,6 +10,7 @@ from daemon.routing.route import Route
 from daemon.settings import EngineSettings, Settings
 from engines.manifest import FILE_NAME, Manifest
 from engines.serve.pool.shares import Place
+from engines.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class Wanted:
         manifest = Manifest.load(folder, verify=False)
         if manifest.tokenizer_sha256 is None:
             raise ConfigurationError(f"{folder} has no tokenizer; build from a checkpoint that has one.")
+        if not Tokenizer.has_template(folder):
+            raise ConfigurationError(
+                f"{folder} has no chat template; put chat_template.jinja into the checkpoint and build again."
+            )
         version = sha256((folder / FILE_NAME).read_bytes()).hexdigest()
         return cls(name or manifest.name, folder, settings, version, manifest.runtime != "onnxruntime")
 

@@ -1,5 +1,6 @@
 """Folders that appear whole or not at all."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,11 +33,13 @@ def all_or_nothing(out: Path) -> Iterator[Path]:
     try:
         work.mkdir()
         yield work
+        _sync(work)
         if not out.exists():
             work.rename(out)
         elif not exchange(work, out):
             out.rename(_beside(out, "replaced"))
             work.rename(out)
+        _sync_one(out.parent)
     finally:
         _tidy(out)
 
@@ -48,6 +51,21 @@ def _tidy(out: Path) -> None:
         old.rename(out)
     for left in (work, old):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """What takes the place of another must be there after a power cut too."""
+    for path in folder.rglob("*"):
+        _sync_one(path)
+    _sync_one(folder)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _beside(out: Path, what: str) -> Path:

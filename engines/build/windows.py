@@ -84,6 +84,9 @@ def _tokenizer(folder: Path) -> tokenizers.Tokenizer:
     if not path.is_file():
         raise BuildError(f"{folder} has no tokenizer.json; give calibration text as token ids")
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        tokenizer.no_truncation()  # as training left it
+        tokenizer.no_padding()
+        return tokenizer
     except Exception as error:  # tokenizers raises bare Exception
         raise CheckpointError(f"{path} cannot be read ({error}); copy it anew") from error

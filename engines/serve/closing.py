@@ -31,7 +31,11 @@ class Closing:
         """
         room = row.full - len(row.known) - len(tokens)
         before, row.ending = row.ending, None
-        if room > row.look_at or complete or not row.stops.isdisjoint(tokens):
+        stop = next((i for i, token in enumerate(tokens) if token in row.stops), None)
+        if complete or stop is not None:
+            fits = len(row.known) + (len(tokens) if stop is None else stop) <= row.full
+            return None if fits else before
+        if room > row.look_at:
             return None
         assert row.grammar is not None
         row.ending = self._path(row.grammar, row.stops, room)
@@ -62,7 +66,7 @@ class Closing:
             if state.complete or state.accepting:
                 break
             allowed = self._allowed(state)
-            if not stops.isdisjoint(allowed.tolist()):
+            if any(int(self._bits[token >> 5]) >> (token & 31) & 1 for token in stops):
                 break
             if not len(allowed):
                 return None

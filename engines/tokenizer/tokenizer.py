@@ -76,6 +76,12 @@ class Tokenizer:
             )
         return cls(definition, _json(folder / FILE_NAME), _text(folder / "chat_template.jinja"))
 
+    @staticmethod
+    def has_template(folder: Path) -> bool:
+        """Whether a checkpoint or engine says how conversations are written. Raises TokenizerMissing."""
+        inside = TokenizerConfig.parse(_json(folder / FILE_NAME) or {}).template
+        return inside is not None or (folder / "chat_template.jinja").is_file()
+
     def token_id(self, literal: str) -> int | None:
         """Id of an added token such as `<|user|>`; None when there is none."""
         return self.added_tokens.get(literal)

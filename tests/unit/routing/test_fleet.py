@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import shutil
 import time
 
 import pytest
@@ -152,6 +153,12 @@ async def test_a_load_that_fails_leaves_everything_as_it_was(models, fleet, tmp_
     build(GOLDEN / "glm", tmp_path / "mute")
     with pytest.raises(ConfigurationError, match="no tokenizer"):
         wanted_by(settings(tmp_path, {"main": ("mute", {})}))
+    shutil.copytree(models / "fp32", tmp_path / "base")
+    (tmp_path / "base" / "chat_template.jinja").unlink()
+    with pytest.raises(
+        ConfigurationError, match=r"no chat template; put chat_template\.jinja into the check"
+    ):
+        wanted_by(settings(tmp_path, {"main": ("base", {})}))
     assert fleet.router.pool.names == ["main"] and fleet.router.routes == routes
     assert engine_of(fleet, "main") is old and old.alive
     await fleet.become(*wanted_by(settings(models, {"main": ("fp32", {})})))

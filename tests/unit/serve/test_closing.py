@@ -82,3 +82,22 @@ def test_an_answer_that_may_end_before_its_limit_is_cut_there(answer):
     for seed in range(30):
         text, _ = answer(Grammar.regex(pattern), seed, 5)
         assert re.fullmatch(pattern, text), text
+
+
+LONG = "perhaps, but only under quite exceptional circumstances"
+VERDICT = {
+    "type": "object",
+    "properties": {"verdict": {"enum": ["no", LONG]}},
+    "required": ["verdict"],
+    "additionalProperties": False,
+}
+
+
+def test_what_is_forced_beyond_the_limit_gives_way_to_what_fits(answer):
+    found = set()
+    for seed in range(12):
+        text, _ = answer(Grammar.json_schema(VERDICT), seed, 24)
+        found.add(json.loads(text)["verdict"])
+        text, _ = answer(Grammar.choice(["no", LONG]), seed, 8)
+        found.add(text)
+    assert found == {"no"}

@@ -1,5 +1,6 @@
 """The engine with real graphs: the reference's greedy tokens, alone and in any company."""
 
+import json
 import random
 import shutil
 
@@ -101,3 +102,10 @@ def test_a_folder_with_a_tokenizer_brings_text_and_grammars(tmp_path):
         assert engine.tokenizer.decode(engine.submit(prompt).wait(WAIT).token_ids) in ("low", "user")
     finally:
         engine.close()
+
+
+def test_an_engine_of_a_newer_version_is_named_as_such(folders, tmp_path):
+    manifest = json.loads((folders / "glm" / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"format": 2, "more": {}}))
+    with pytest.raises(EngineFolderError, match="has format 2, this version reads 1; rebuild it"):
+        Engine.load(tmp_path)
