@@ -19,6 +19,7 @@ from aiokafka.errors import (
     PolicyViolationError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
     UnsupportedVersionError,
     for_code,
 )
@@ -219,6 +220,8 @@ class Topics:
                 raise for_code(code)(message)
         except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError):
             return {}
+        except UnknownTopicOrPartitionError:
+            return None  # made a moment ago, which not every broker knows yet
         except (KafkaError, AssertionError) as error:
             log.warning("topic_not_described", topic=name, error=repr(error))
             return None
