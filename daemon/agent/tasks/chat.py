@@ -60,8 +60,8 @@ class ChatTask:
         request = job.request
         tools = select(request, registry)
         await check(tools)
-        all_ = [*past, *messages]
-        asked = [turn["content"] for turn in all_ if turn["role"] == "user"][-_ASKED:]
-        called = {call["function"]["name"] for turn in all_ for call in turn.get("tool_calls", ())}
+        whole = [*past, *messages]
+        asked = [turn["content"] for turn in whole if turn["role"] == "user"][-_ASKED:]
+        called = {call["function"]["name"] for turn in whole for call in turn.get("tool_calls", ())}
         tools = shortlist(tools, "\n".join(asked), self.max_tools, called)
         return await chat.run(job, record, messages, tools, request.response_format, past)
