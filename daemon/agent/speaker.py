@@ -126,7 +126,7 @@ class Speaker:
         job: Job,
         record: Record,
         conversations: Iterable[Sequence[dict[str, Any]]],
-        allow: Callable[[int], None] = lambda dimensions: None,
+        allow: Callable[[int], None],
     ) -> NDArray[np.float32]:
         """The hidden state from which the answer to each would begin, [conversations, hidden]. `allow` may
         refuse it by raising once the number of dimensions is known.

@@ -31,12 +31,12 @@ class Closing:
         """
         room = row.full - len(row.known) - len(tokens)
         before, row.ending = row.ending, None
-        stop = next((i for i, token in enumerate(tokens) if token in row.stops), None)
-        if complete or stop is not None:
-            fits = len(row.known) + (len(tokens) if stop is None else stop) <= row.full
-            return None if fits else before
         if room > row.look_at:
             return None
+        stop = _first(tokens, row.stops)
+        if complete or stop is not None:
+            beyond = 0 if stop is None else len(tokens) - stop
+            return None if room + beyond >= 0 else before
         assert row.grammar is not None
         row.ending = self._path(row.grammar, row.stops, room)
         if row.ending is None:
@@ -60,7 +60,7 @@ class Closing:
         found = list[int]()
         while len(found) <= limit:
             found += state.follow()
-            if (stop := next((i for i, token in enumerate(found) if token in stops), None)) is not None:
+            if (stop := _first(found, stops)) is not None:
                 found = found[:stop]
                 break
             if state.complete or state.accepting:
@@ -79,6 +79,11 @@ class Closing:
     def _allowed(self, state: GrammarState) -> NDArray[np.int64]:
         state.fill(self._bits.ctypes.data, self._bits.nbytes)
         return np.flatnonzero(np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: len(self._ranks)])
+
+
+def _first(tokens: list[int], stops: frozenset[int]) -> int | None:
+    """Where the first stop token is."""
+    return next((i for i, token in enumerate(tokens) if token in stops), None)
 
 
 def _rank(text: bytes) -> int:

@@ -3,7 +3,6 @@
 tests/gpu/test_contract.py asks the same of a real GPU.
 """
 
-import ctypes
 from functools import partial
 
 import numpy as np
@@ -36,18 +35,31 @@ def open_runtime(request, open_ort):
     return lambda *arguments, **options: Reading(open_(*arguments, **options))
 
 
-def caches(runtime):
-    """Each KV cache of a runtime in host memory, [slots, elements], once all work is done."""
-    runtime.finish()
+def spoil(runtime, slot):
+    """Make all of a slot's KV NaN, wherever it lies."""
     if hasattr(runtime, "_caches"):
-        return [cache.reshape(runtime.slots, -1) for cache in runtime._caches.values()]
-    elements = runtime._sizes.layout.slot_bytes // 4
-    return [
-        np.ctypeslib.as_array((ctypes.c_float * (runtime.slots * elements)).from_address(address)).reshape(
-            runtime.slots, elements
-        )
-        for address in runtime._buffers.caches.values()
-    ]
+        for cache in runtime._caches.values():
+            cache[slot] = np.nan
+        return
+    layout, device = runtime._sizes.layout, runtime._device
+    nothing = device.pinned(layout.slot_bytes)
+    nothing[:] = 0xFF  # NaN in every format
+    for address in runtime._buffers.caches.values():
+        device.upload(address + layout.offset(slot), nothing)
+    runtime.finish()
+
+
+def held(runtime, slot):
+    """A slot's KV in all caches, as bytes."""
+    if hasattr(runtime, "_caches"):
+        return [cache[slot].tobytes() for cache in runtime._caches.values()]
+    layout, device = runtime._sizes.layout, runtime._device
+    found = []
+    for address in runtime._buffers.caches.values():
+        found.append(device.pinned(layout.slot_bytes))
+        device.download(found[-1], address + layout.offset(slot))
+    runtime.finish()
+    return [one.tobytes() for one in found]
 
 
 @pytest.fixture(params=CASES)
@@ -145,10 +157,10 @@ def test_a_copied_prefix_is_as_good_as_a_computed_one(open_runtime, case):
 def test_a_slot_with_what_is_no_number_can_be_cleared(open_runtime, case):
     name, golden = case
     runtime, prompt = open_runtime(name), golden["prompts"][2]
-    for cells in caches(runtime):
-        cells[1] = np.nan
+    spoil(runtime, 1)
+    assert all(map(any, held(runtime, 1)))
     runtime.clear_slot(1)
-    assert all(not cells[1].any() for cells in caches(runtime))
+    assert not any(map(any, held(runtime, 1)))
     logits = runtime.prefill(range(1, 2), [ids(prompt)], ids([0]))
     runtime.check(logits[0], golden["logits"][2, len(prompt) - 1])
 
