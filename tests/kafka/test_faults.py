@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from structlog.testing import capture_logs
 
 from daemon.kafka.embedded import EmbeddedBroker
 from daemon.kafka.settings import KafkaSettings
@@ -130,6 +132,32 @@ async def test_frozen_in_the_middle_of_a_transaction(broker, name):
     assert numbers(replies) == list(range(rounds * 200))
     for worker in (*workers, heir):
         assert await worker.end(signal.SIGTERM) == 0
+
+
+async def test_a_transaction_that_does_not_end_is_named_and_waited_for(broker, name):
+    """What it holds back may be a reply to the very request that comes next."""
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=1, transaction_timeout_seconds=1.0)
+    await create_topic(address, f"{name}.requests")
+    await create_topic(address, f"{name}.replies")
+    await put(address, f"{name}.requests", [(None, b"0")])
+    foreign = AIOKafkaProducer(
+        bootstrap_servers=address, transactional_id=name, transaction_timeout_ms=60_000
+    )
+    async with foreign:
+        await foreign.begin_transaction()
+        await foreign.send_and_wait(f"{name}.replies", b"not committed")
+        with capture_logs() as logs:
+            async with running(chosen, echo(chosen)):
+                said = []
+                while len(said) < 2:
+                    await asyncio.sleep(0.02)
+                    said = [line["reason"] for line in logs if line["event"] == "partition_not_opened"]
+                await foreign.abort_transaction()
+                replies = await read(address, f"{name}.replies", 1)
+    assert numbers(replies) == [0]
+    assert all(f"{name}.replies/0 shows nothing committed from offset 0 to 1 " in reason for reason in said)
+    assert "kafka-transactions.sh" in said[0]
 
 
 @BOTH

@@ -3,16 +3,14 @@
 import asyncio
 import time
 from collections import defaultdict, deque
-from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
 
 from daemon.kafka.brokers.topics import Topics
+from daemon.kafka.progress.backlog import BacklogReader
 from daemon.kafka.progress.duplicates import FINGERPRINT, First, Window
-from daemon.kafka.reader import Reader
 from daemon.kafka.settings import KafkaSettings
 
-_FETCH_WAIT_MILLISECONDS = 20
 # So many records of a partition of the reply topic are read for each reply that is remembered. A busy topic
 # holds more deltas than replies, and who takes over must not read them for longer than all else takes.
 _RECORDS_PER_REPLY = 20
@@ -51,46 +49,26 @@ class History:
         topic = await self._topics.find(self._settings.reply_topic)
         if topic is None:
             return
-        consumer = Reader(
-            **self._settings.connection(),
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=_FETCH_WAIT_MILLISECONDS,
-        )
-        try:
-            await consumer.start()
-            partitions = [
-                TopicPartition(self._settings.reply_topic, number) for number in range(topic.partitions)
-            ]
-            consumer.assign(partitions)
-            await self._seek(consumer, partitions)
-            left = set(partitions)
-            ends: dict[TopicPartition, int] = {}
-            while left:
-                batches = await consumer.getmany(timeout_ms=_FETCH_WAIT_MILLISECONDS)
-                for records in batches.values():
-                    for record in records:
-                        self._take(record)
-                for partition in list(left):
-                    # Not the last stable offset: what we look for may lie beyond another's open transaction.
-                    end = ends.setdefault(partition, consumer.highwater(partition))
-                    self._positions[partition] = await consumer.position(partition)
-                    if end is None:
-                        del ends[partition]  # nothing was fetched of it yet
-                    elif self._positions[partition] >= end:
-                        left.remove(partition)
-        finally:
-            await consumer.stop()
+        partitions = [
+            TopicPartition(self._settings.reply_topic, number) for number in range(topic.partitions)
+        ]
+        async with BacklogReader(self._settings) as reader:
+            reader.assign(partitions)
+            await self._seek(reader, partitions)
+            async for records in reader.batches():
+                for record in records:
+                    self._take(record)
+                for partition in partitions:
+                    self._positions[partition] = await reader.position(partition)
 
-    async def _seek(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+    async def _seek(self, reader: BacklogReader, partitions: list[TopicPartition]) -> None:
         since = int((time.time() - self._settings.duplicate_window_seconds) * 1000)
-        found = await consumer.offsets_for_times(dict.fromkeys(partitions, since))
-        ends = await consumer.end_offsets(partitions)
+        found = await reader.offsets_for_times(dict.fromkeys(partitions, since))
+        ends = await reader.end_offsets(partitions)
         for partition in partitions:
             first = found[partition].offset if found.get(partition) else ends[partition]
             least = ends[partition] - _RECORDS_PER_REPLY * self._settings.duplicate_window_requests
-            consumer.seek(partition, max(first, least, self._positions.get(partition, 0)))
+            reader.seek(partition, max(first, least, self._positions.get(partition, 0)))
 
     def _take(self, record: ConsumerRecord) -> None:
         headers = dict(record.headers)

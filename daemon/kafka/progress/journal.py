@@ -15,13 +15,12 @@ import structlog
 from aiokafka import TopicPartition
 
 from daemon.kafka.brokers.topics import Topics
-from daemon.kafka.reader import Reader
+from daemon.kafka.progress.backlog import BacklogReader
 from daemon.kafka.record import Incoming, Outgoing
 from daemon.kafka.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
 
-_FETCH_WAIT_MILLISECONDS = 20
 _OVERHEAD_BYTES = 1024  # key, header and framing of a record
 _REMOVED_AT_ONCE = 500
 _REQUEST = "request"  # the header that tells which record a note is about
@@ -115,9 +114,8 @@ class JournalTopic:
     async def open(self, partition: TopicPartition) -> LaneJournal:
         """Reads the partition's notes to their end.
 
-        Call it when no former owner can write any more. Waits for transactions that other partitions' owners
-        left open: what they hold back may be ours. Raises JournalUnfit or aiokafka's
-        KafkaError.
+        Call it when no former owner can write any more. Raises JournalUnfit or what
+        `BacklogReader.batches` raises.
         """
         topic = self._settings.journal_topic
         await self._topics.prepare_journal(partition.partition + 1)
@@ -131,26 +129,12 @@ class JournalTopic:
         return LaneJournal(topic, partition, limit, notes)
 
     async def _read(self, journal: TopicPartition, source: TopicPartition) -> dict[int, dict[str, _Note]]:
-        consumer = Reader(
-            **self._settings.connection(),
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=_FETCH_WAIT_MILLISECONDS,
-        )
         notes: dict[int, dict[str, _Note]] = {}
-        try:
-            await consumer.start()
-            consumer.assign([journal])
-            end = None
-            while end is None or await consumer.position(journal) < end:
-                batches = await consumer.getmany(timeout_ms=_FETCH_WAIT_MILLISECONDS)
-                # Not the last stable offset: our own notes may lie beyond another's open transaction.
-                end = consumer.highwater(journal) if end is None else end
-                for record in batches.get(journal, []):
+        async with BacklogReader(self._settings) as reader:
+            reader.assign([journal])
+            async for records in reader.batches():
+                for record in records:
                     _take(notes, source, record.key or b"", dict(record.headers).get(_REQUEST), record.value)
-        finally:
-            await consumer.stop()
         return notes
 
 
