@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
-from daemon.kafka.embedded.files import default_cache, resolve_jars
+from daemon.kafka.embedded.files import VERSION, default_cache, resolve_jars
 from daemon.kafka.embedded.java import find_java
 from daemon.kafka.embedded.process import BoundProcess
 from daemon.kafka.embedded.properties import CLUSTER_ID, server_properties
@@ -149,7 +149,10 @@ class EmbeddedBroker:
             reason = "ended" if ended else f"did not listen within {self._start_seconds:g} s"
             errors = [line for line in log.read_text(errors="replace").splitlines() if " ERROR " in line]
             said = errors[0][:300] if errors else "no error logged"
-            raise BrokerFailed(f"The embedded broker {reason}: {said} (see {log}).")
+            raise BrokerFailed(
+                f"The embedded broker {reason}: {said} (see {log}). "
+                f"What a newer Kafka than {VERSION} wrote it cannot read: if {self.data} is that, remove it."
+            )
 
     def __enter__(self) -> Self:
         self.start()

@@ -27,9 +27,6 @@ def server_properties(data: Path, port: int, controller_port: int, extra: Mappin
         "transaction.state.log.num.partitions": "4",
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
-        # There is no other node to hand partitions to. And while a partition has no leader, Kafka 4.3 and 4.4
-        # take it for deleted and end transactions without a marker in it: readers wait there for ever.
-        "controlled.shutdown.enable": "false",
         # After a crash the node is let in again only when its former session has run out.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "400",
