@@ -1,13 +1,23 @@
 """aiokafka's consumer, with what we had to mend."""
 
 import asyncio
-from typing import Self
+from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import (
+    KafkaError,
+    NoError,
+    NotCoordinatorForGroupError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.structs import OffsetAndMetadata
 
 from daemon.kafka.header_names import accept_any_header_name
 
 accept_any_header_name()
+_RETRY_SECONDS = 0.1
 
 
 class Reader(AIOKafkaConsumer):  # type: ignore[misc]
@@ -22,6 +32,27 @@ class Reader(AIOKafkaConsumer):  # type: ignore[misc]
             raise
         return self
 
+    async def committed_mark(self, partition: TopicPartition) -> OffsetAndMetadata | None:
+        """What the group has committed of a partition, None where it has nothing; waits for its coordinator.
+
+        The client's own call leaves out the metadata, and the one behind that takes a coordinator that is
+        just loading, or has moved, for one that knows of no offset: since version 2 of the protocol such an
+        error belongs to the whole response, where aiokafka 0.14 does not look. Everything from the topic's
+        beginning would then be done again. Raises aiokafka's KafkaError for what does not pass.
+        """
+        coordinator = self._coordinator
+        request = OffsetFetchRequest(coordinator.group_id, [(partition.topic, [partition.partition])])
+        while True:
+            await coordinator.ensure_coordinator_known()
+            try:
+                return _mark(await coordinator._send_req(request))
+            except KafkaError as error:
+                if not error.retriable or isinstance(error, UnknownTopicOrPartitionError):
+                    raise
+                if isinstance(error, NotCoordinatorForGroupError):
+                    coordinator.coordinator_dead()
+                await asyncio.sleep(_RETRY_SECONDS)
+
     async def stop(self) -> None:
         # Right after `start` the client cancels a task that never ran and lets its CancelledError out, as if
         # the caller had been cancelled: that is not passed on.
@@ -32,3 +63,11 @@ class Reader(AIOKafkaConsumer):  # type: ignore[misc]
         except asyncio.CancelledError:
             if task is None or task.cancelling() > before:
                 raise
+
+
+def _mark(response: Any) -> OffsetAndMetadata | None:
+    [(_, [(_, offset, metadata, code)])] = response.topics or [(None, [(None, -1, "", NoError.errno)])]
+    for error in (for_code(getattr(response, "error_code", NoError.errno)), for_code(code)):
+        if error is not NoError:
+            raise error
+    return None if offset < 0 else OffsetAndMetadata(offset, metadata or "")

@@ -236,9 +236,8 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         self._open_soon(partition, after=_RETRY_SECONDS)
 
     async def _committed(self, partition: TopicPartition) -> Mark | None:
-        # The public call leaves out the metadata; this one retries while the coordinator moves.
-        found = await self._consumer._coordinator.fetch_committed_offsets([partition])
-        return Mark(found[partition].offset, found[partition].metadata or "") if partition in found else None
+        found = await self._consumer.committed_mark(partition)
+        return Mark(found.offset, found.metadata) if found else None
 
     async def _cancel_openings(self) -> None:
         tasks = list(self._openings.values())
