@@ -1,7 +1,11 @@
-"""For all tests: tracebacks in the log without local variables, which take seconds to render."""
+"""For all tests: tracebacks in the log without local variables, which take seconds to render, and examples that
+may take as long as a busy machine makes them."""
 
+import hypothesis
 import structlog
 
+hypothesis.settings.register_profile("patient", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("patient")
 structlog.configure(
     processors=[
         structlog.contextvars.merge_contextvars,

@@ -62,7 +62,7 @@ class Tokenizer:
         self._raised_tools = IdentityCache[list[Any]](self._shield.raise_)
         self._encode = lru_cache(maxsize=256)(self._encode_uncached)
         self._named_tokens = parsed_config.named_tokens
-        source = template if template is not None else parsed_config.template
+        source = _source(parsed_config, template)
         self.template = Template(source) if source is not None else None
         self.format = choose(parsed_config, self.added_tokens, self.template)
 
@@ -79,8 +79,8 @@ class Tokenizer:
     @staticmethod
     def has_template(folder: Path) -> bool:
         """Whether a checkpoint or engine says how conversations are written. Raises TokenizerMissing."""
-        inside = TokenizerConfig.parse(_json(folder / FILE_NAME) or {}).template
-        return inside is not None or (folder / "chat_template.jinja").is_file()
+        config = TokenizerConfig.parse(_json(folder / FILE_NAME) or {})
+        return _source(config, _text(folder / "chat_template.jinja")) is not None
 
     def token_id(self, literal: str) -> int | None:
         """Id of an added token such as `<|user|>`; None when there is none."""
@@ -175,6 +175,11 @@ def _without_added_tokens(parsed: dict[str, Any]) -> dict[str, Any]:
         kept = {piece: index for piece, index in vocabulary.items() if piece not in added}
         plain["model"] = {**model, "vocab": kept}
     return plain
+
+
+def _source(config: TokenizerConfig, template: str | None) -> str | None:
+    """A template of its own goes before the one in tokenizer_config.json."""
+    return config.template if template is None else template
 
 
 def _text(path: Path) -> str | None:
