@@ -1,5 +1,6 @@
 """Who is next when more wait than fit: the highest priority, and tenants in turn within it."""
 
+import math
 from collections import deque
 from collections.abc import Mapping
 
@@ -18,6 +19,11 @@ class FairQueue:
 
     def __bool__(self) -> bool:
         return bool(self._classes)
+
+    @property
+    def priority(self) -> float:
+        """The highest of those who wait; -inf when nobody does."""
+        return max(self._classes, default=-math.inf)
 
     def add(self, waiting: Waiting) -> None:
         self._classes.setdefault(waiting.priority, _Class()).add(waiting, self._weight(waiting.tenant))

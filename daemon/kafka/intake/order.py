@@ -36,6 +36,11 @@ class KeyOrder:
     def runnable(self) -> bool:
         return bool(self._runnable)
 
+    @property
+    def priority(self) -> float:
+        """Of what `next` would give; -inf when nothing is runnable."""
+        return self._runnable.priority
+
     def add(self, waiting: Waiting) -> None:
         self._waiting[waiting] = None
         order = waiting.order

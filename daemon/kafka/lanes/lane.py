@@ -215,7 +215,7 @@ class Lane:
                 and not self._ready.full
             ):
                 alone = self._suspect is not None
-                await self._room.slots.acquire(alone=alone)
+                await self._room.slots.acquire(lambda: self._order.priority, alone=alone)
                 if self.suspended or not self._order.runnable:
                     self._room.slots.release(alone=alone)
                     break

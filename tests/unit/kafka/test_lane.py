@@ -59,10 +59,12 @@ def lane(memory: Memory, handler, progress: Progress, opening: int, fresh_from: 
     return opened(memory, handler, Mark(progress.position), before, fresh_from, **more)
 
 
-def opened(memory: Memory, handler, mark: Mark, before: Counts, fresh_from: int, **more) -> Lane:
+def opened(
+    memory: Memory, handler, mark: Mark, before: Counts, fresh_from: int, slots: Slots | None = None, **more
+) -> Lane:
     at_once = {"commit_interval_seconds": 0.0, "commit_patience": 0.0}
     chosen = KafkaSettings(**{"max_in_flight": 2, **at_once, **more})
-    slots, cancellations = Slots(chosen.max_in_flight), Cancellations(60.0)
+    slots, cancellations = slots or Slots(chosen.max_in_flight), Cancellations(60.0)
     room = Room(chosen, handler, None, Answers(), slots, cancellations, 2**20, lambda record, error: None)
     progress = Progress.restore(mark)[0]
     return Lane(
@@ -405,3 +407,26 @@ async def test_a_cancel_means_what_is_in_work_and_what_waits_behind_it_as_its_du
     assert one.cancel(Cancellation(id="a")).record.offset == 0
     await has(memory, 2)
     await one.close()
+
+
+async def test_the_highest_priority_of_all_partitions_is_next():
+    memory, slots, free = Memory(), Slots(1), asyncio.Event()
+
+    async def slow(record: Incoming, emit) -> list[Outgoing]:
+        await free.wait()
+        return [Outgoing("r", None, record.value)]
+
+    lanes = [lane(memory, slow, Progress(0), 1, 9, slots=slots) for _ in range(2)]
+    for one in lanes:
+        await one.start()
+    lanes[0].offer(delivered(0, value=b"in work"))
+    await asyncio.sleep(0.01)
+    lanes[0].offer(delivered(1, 2, value=b"low"))
+    await asyncio.sleep(0.01)
+    lanes[1].offer(delivered(0, value=b"high", headers=(("priority", b"9"),)))
+    await asyncio.sleep(0.01)
+    free.set()
+    await has(memory, 4)
+    assert memory.records == [b"in work", b"high", b"low", b"low"]
+    for one in lanes:
+        await one.close()
