@@ -26,7 +26,7 @@ class Cancel(Strict):
 
 
 class Reload(Strict):
-    """Read tools, engines and routes anew, as SIGHUP does."""
+    """Read engines, routes, declared tools and plug-ins anew, as SIGHUP does; not `tools.modules`."""
 
     type: Literal["reload"]
     instance: str | None = Field(default=None, description=_INSTANCE)

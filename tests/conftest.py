@@ -1,5 +1,4 @@
-"""For all tests: tracebacks in the log without local variables, which take seconds to render, and examples that
-may take as long as a busy machine makes them."""
+"""For all tests: no local variables in tracebacks, which take seconds; no deadlines for examples."""
 
 import hypothesis
 import structlog

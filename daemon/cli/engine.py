@@ -60,7 +60,7 @@ def retire(name: Name, instance: Instance = None, config: Config = None) -> None
 
 @app.command()
 def reload(instance: Instance = None, config: Config = None) -> None:
-    """Have the settings file's engines and routes, and all tools, read anew, as SIGHUP does."""
+    """Have the settings file's engines and routes, declared tools and plug-ins read anew, as SIGHUP does."""
     from schemas.control import Reload
 
     _tell(Reload(type="reload", instance=instance), config)
