@@ -7,10 +7,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
 from structlog.testing import capture_logs
 
 from daemon.kafka.embedded import EmbeddedBroker
+from daemon.kafka.reader import Reader
 from daemon.kafka.settings import KafkaSettings
 from tests.kafka.traffic import create_topic, echo, opened, put, read, running, settings
 
@@ -217,6 +220,29 @@ def frail_broker(tmp_path_factory):
     """One of this module's own, to be stopped and killed."""
     with EmbeddedBroker(tmp_path_factory.mktemp("frail")) as running:
         yield running
+
+
+async def test_a_coordinator_that_loads_is_not_taken_for_one_without_offsets(frail_broker, name):
+    address, partition = frail_broker.bootstrap_servers, TopicPartition(f"{name}.requests", 0)
+    await create_topic(address, partition.topic)
+
+    def restart() -> None:
+        frail_broker.stop()
+        frail_broker.start()
+
+    committed, found = OffsetAndMetadata(5, "map"), []
+    async with Reader(bootstrap_servers=address, group_id=name, enable_auto_commit=False) as reader:
+        reader.assign([partition])
+        await reader.commit({partition: committed})
+        restarting = asyncio.create_task(asyncio.to_thread(restart))
+        while not restarting.done() or found[-1] != committed:
+            try:
+                found.append(await reader.committed_mark(partition))
+            except (KafkaError, AssertionError) as error:  # of a client whose brokers are away
+                found.append(error)
+            await asyncio.sleep(0)
+        await restarting
+    assert None not in found
 
 
 @pytest.mark.parametrize(
