@@ -1,6 +1,7 @@
 """`autoglm ask`: put one request on the queue and print what comes back."""
 
 import asyncio
+import json
 import sys
 from typing import Annotated, Any
 
@@ -15,6 +16,12 @@ def ask(
     text: Annotated[str, typer.Argument(help="What to ask.")],
     user: Annotated[str | None, typer.Option(help="On whose behalf: `user_id` of the request.")] = None,
     tools: Annotated[str | None, typer.Option(help="Tools to offer: a,b. Default: all; '' for none.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Record key: the conversation, for order and memory.")
+    ] = None,
+    fields: Annotated[
+        str, typer.Option(help='More of the request, a JSON object: \'{"task": "summarize"}\'.')
+    ] = "{}",
     stream: Annotated[bool, typer.Option("--stream", help="Print tokens as they come.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole reply.")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the reply.")] = TIMEOUT_SECONDS,
@@ -28,10 +35,20 @@ def ask(
         request["user_id"] = user
     if tools is not None:
         request["tools"] = [name for name in tools.split(",") if name]
-    sys.exit(asyncio.run(_ask(load(config), request, as_json, timeout)))
+    sys.exit(asyncio.run(_ask(load(config), request | _object(fields), key, as_json, timeout)))
 
 
-async def _ask(settings: Any, request: dict[str, Any], as_json: bool, timeout: float) -> int:
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"not JSON: {error}", param_hint="--fields") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter('not an object; write {"name": value}', param_hint="--fields")
+    return value
+
+
+async def _ask(settings: Any, request: dict[str, Any], key: str | None, as_json: bool, timeout: float) -> int:
     from daemon.cli.failures import explained
     from daemon.kafka.client import Client
     from schemas.reply import Delta
@@ -40,7 +57,7 @@ async def _ask(settings: Any, request: dict[str, Any], as_json: bool, timeout: f
     client = Client(kafka.connection(), kafka.request_topics[0], kafka.reply_topic)
     with explained(kafka):
         async with client:
-            mine = await client.send(request)
+            mine = await client.send(request, key=key)
             streamed = False
             async for correlation, record in client.records(timeout):
                 if correlation != mine:
@@ -53,8 +70,12 @@ async def _ask(settings: Any, request: dict[str, Any], as_json: bool, timeout: f
                     print(record.model_dump_json(indent=2, exclude_none=True))
                 elif record.error:
                     print(f"autoglm: {record.status}: {record.error.message}", file=sys.stderr)
+                elif streamed:
+                    print()
+                elif record.structured is not None:
+                    print(json.dumps(record.structured, ensure_ascii=False))
                 else:
-                    print("" if streamed else (record.message.content if record.message else ""))
+                    print(record.message.content if record.message else "")
                 return 0 if record.status == "ok" else 1
     print(f"autoglm: no reply within {timeout:g} s; is the daemon up? (make run)", file=sys.stderr)
     return 1

@@ -189,6 +189,18 @@ def test_a_question_on_the_command_line_is_answered(daemon, kafka, tmp_path, mon
         assert (done.exit_code, done.stderr) == (0, "") and done.stdout.strip()
 
 
+def test_a_whole_request_on_the_command_line(daemon, kafka, tmp_path, monkeypatch):
+    for variable, value in environment(kafka, tmp_path).items():
+        monkeypatch.setenv(variable, value)
+    fields = '{"task": "classify", "labels": ["complaint", "praise"]}'
+    done = CliRunner().invoke(app, ["ask", "the parcel never came", "--key", "k", "--fields", fields])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["label"] in ("complaint", "praise")
+    for wrong in ("{", "[]"):
+        done = CliRunner().invoke(app, ["ask", "hello", "--fields", wrong])
+        assert done.exit_code == 2 and "--fields" in done.stderr
+
+
 async def test_metrics_are_published(daemon, kafka):
     consumer = AIOKafkaConsumer(
         kafka.metrics_topic, bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest"
