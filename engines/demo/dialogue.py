@@ -11,7 +11,7 @@ from typing import Any
 from engines.demo.phrasing import SLOT, SMALL_TALK, Part, Phrasings, fill
 from engines.demo.results import Results
 from engines.demo.synonyms import Synonyms
-from engines.demo.values import Values
+from engines.demo.values import DETERMINED, Values
 
 Message = dict[str, Any]
 TOOLS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "tools.json").read_text("utf-8"))
@@ -19,6 +19,8 @@ TOOL_NAMES = [tool["function"]["name"] for tool in TOOLS]
 PRIORITIES = ("low", "normal", "high")
 # How often the tools are asked for, beside one another: those whose arguments are harder to find more often.
 SHARES = {"create_ticket": 4, "service_status": 4, "search_knowledge": 3}
+# The slots that phrases stand in, each in one kind of request.
+_PHRASED = {"subject": "create_ticket", "query": "search_knowledge", "service": "service_status"}
 _SENTENCES = ("articles", "articles", "articles", "out_of_scope", "queries", "subjects", "prefix", "suffix")
 _WORD = re.compile(r"(?<![{\w])[a-z]+(?![}\w])|[\u4e00-\u9fff]")
 
@@ -77,6 +79,12 @@ class Author:
         self.synonyms = Synonyms.load(language) if part == "train" else None
         self.rng = Random(f"{seed} {language} {part}")
         self.values = Values(self.rng, words, spaced_language=language == "en")
+        self._phrases = {
+            kind: Values(self.rng, self._unused(kind, words), spaced_language=language == "en")
+            for kind in _PHRASED.values()
+        }
+        spaced = "(?:^| )" if language == "en" else ""
+        self._head = re.compile(f"{spaced}(?:{self.phrasings.words['head']})$", re.IGNORECASE)
         lines = self.phrasings.lines
         sentences = [line for stem in _SENTENCES for line in lines[stem] if not SLOT.search(line)]
         self.results = Results(self.rng, self.values, lambda: self._sentence(sentences))
@@ -115,20 +123,39 @@ class Author:
 
     def _draw(self, kind: str, body: str) -> tuple[dict[str, str], dict[str, str]]:
         """Values as written in the text, and as arguments in schema order."""
-        lines, written, arguments = self.phrasings.lines, {}, {}
+        written, arguments = {}, {}
         order = {"create_ticket": ("user_id", "subject")}.get(kind, ("user_id", "order_id", "ticket_id"))
         slots = sorted(SLOT.findall(body), key=lambda slot: order.index(slot) if slot in order else 9)
         for slot in slots:
             if slot == "amount":
                 written[slot], arguments[slot] = self.values.amount()
-            elif slot in ("subject", "query", "service"):
-                stem = {"subject": "subjects", "query": "queries", "service": "services"}[slot]
-                longest = 2 if slot == "service" else 6
-                likely = [self.phrasings.expand(line, self.rng) for line in self.rng.sample(lines[stem], 2)]
-                written[slot] = arguments[slot] = self.values.phrase(likely, longest)
+            elif slot in _PHRASED:
+                written[slot] = arguments[slot] = self._phrase(slot, body)
             else:
                 written[slot] = arguments[slot] = self.values.identifier(slot)
         return written, arguments
+
+    def _phrase(self, slot: str, body: str) -> str:
+        """A value of which a reader of the request can tell where it begins and ends."""
+        stem, longest = {"subject": ("subjects", 6), "query": ("queries", 6), "service": ("services", 2)}[
+            slot
+        ]
+        determined = bool(DETERMINED.search(body[: body.index(f"{{{slot}}}")]))
+        while True:
+            lines = self.rng.sample(self.phrasings.lines[stem], 2)
+            likely = [self.phrasings.expand(line, self.rng) for line in lines]
+            phrase = self._phrases[_PHRASED[slot]].phrase(likely, longest, determined)
+            # "is the mail server up" is about "mail": `{service} server` is a phrasing.
+            if slot != "service" or not self._head.search(phrase):
+                return phrase
+
+    def _unused(self, kind: str, words: tuple[Sequence[str], Sequence[str]]) -> tuple[list[str], list[str]]:
+        """Those of the words that no phrasing of this kind consists of."""
+        rng, lines = Random(kind), [line for _, line in self.held(kind)]
+        text = " ".join(lines + [self.phrasings.expand(line, rng) for line in lines])
+        used = set(_WORD.findall(text.lower()))
+        spaced, unspaced = ([word for word in some if word not in used] for some in words)
+        return spaced, unspaced
 
     def _styled(self, body: str) -> str:
         """Sentences begin with capitals, or nothing does; now and then a word is mistyped. Slots stay."""
@@ -146,7 +173,7 @@ class Author:
     def _quoted(self, body: str, slot: str, value: str) -> str:
         """A phrase that the template leaves bare, in quotes a tenth of the time; they are no part of it."""
         quoted = any(f"{mark}{{{slot}}}" in body for mark in "\"'“「")
-        if slot not in ("subject", "query", "service") or quoted or self.rng.random() >= 0.1 * self.noise:
+        if slot not in _PHRASED or quoted or self.rng.random() >= 0.1 * self.noise:
             return value
         return self.rng.choice(('"{}"', "'{}'", "“{}”")).format(value)
 

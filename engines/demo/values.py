@@ -4,6 +4,7 @@ A model that only ever sees likely values learns to guess them. Random words and
 the slots leave copying from the request as the only way to lower the loss.
 """
 
+import re
 import string
 from collections.abc import Sequence
 from random import Random
@@ -16,6 +17,7 @@ _ID_PREFIXES = {
     "refund_id": ("R", "RF-", "REF", "r", ""),
 }
 _DETERMINERS = ("a", "a", "the", "the", "my", "our", "his", "her", "their", "an", "some")
+DETERMINED = re.compile(rf"\b(?:{'|'.join(_DETERMINERS)}|your|this|that|any) $", re.IGNORECASE)
 _ALPHABETS = (string.digits, string.ascii_uppercase + string.digits, string.ascii_lowercase + string.digits)
 
 
@@ -73,13 +75,16 @@ class Values:
             written = f"{int(whole):,}"
         return written + fraction, whole + fraction
 
-    def phrase(self, likely: Sequence[str], longest: int = 6) -> str:
-        """One of the `likely` phrases; or pieces of two of them; or words at random.
+    def phrase(self, likely: Sequence[str], longest: int = 6, determined: bool = False) -> str:
+        """One of the `likely` phrases, of which there are two or more; or pieces of two of them; or words at
+        random.
 
-        An article or possessive before a phrase belongs to it: users rarely leave it out.
+        An article or possessive before a phrase belongs to it: users rarely leave it out. `determined`: what
+        it will stand in has one already.
         """
         phrase = self._phrase(likely, longest)
-        if self.spaced_language and longest > 2 and phrase.isascii() and self.rng.random() < 0.25:
+        bare = determined or not self.spaced_language or longest <= 2 or not phrase.isascii()
+        if not bare and self.rng.random() < 0.25:
             return f"{self.rng.choice(_DETERMINERS)} {phrase}"
         return phrase
 
@@ -89,7 +94,7 @@ class Values:
         if chance < self.random_share:
             return self.random_words(rng.randint(1, longest))
         if chance < self.random_share + 0.15:
-            return self._spliced(rng.choice(likely), rng.choice(likely))
+            return self._spliced(*rng.sample(likely, 2))
         return rng.choice(likely)
 
     def word(self, like: str) -> str:

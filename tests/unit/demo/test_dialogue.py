@@ -1,6 +1,7 @@
 """Synthesis: what a dialogue asks for can be copied from it, and nothing held out is trained on."""
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -26,6 +27,25 @@ def test_every_argument_stands_in_the_request(author, tool):
                 assert value in request.text.replace(",", "")
             elif name != "priority":
                 assert value in request.text
+
+
+def test_where_a_value_ends_can_be_told(author):
+    heads = {"en": ("server", "service", "system"), "zh": ("服务", "系统")}[author.language]
+    for _ in range(500):
+        service = author.request("service_status").arguments["service"].lower()
+        assert not service.endswith(heads)
+
+
+def test_a_random_subject_has_no_word_and_no_article_of_the_phrasing():
+    author = Author("en", "train", 3, LEXICON)
+    author._phrases["create_ticket"].random_share = 1.0
+    template = "file a {subject} for {user_id}"
+    subjects = [author.request("create_ticket", template).arguments["subject"] for _ in range(300)]
+    said = " ".join(author.phrasings.lines["create_ticket.low"])
+    words = {word for subject in subjects for word in subject.split() if word.isascii()}
+    assert len(words) > 300
+    assert not words & set(re.findall(r"\b[a-z]{4,}\b", said))
+    assert not words & {"a", "an", "the", "my", "our", "his", "her", "their", "some"}
 
 
 @pytest.mark.parametrize("tool", TOOL_NAMES)
