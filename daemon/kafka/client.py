@@ -5,11 +5,12 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any, Self
+from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from pydantic import TypeAdapter, ValidationError
 
+from daemon.kafka.entered import Entered
 from daemon.kafka.partitions import partitions_of
 from daemon.kafka.reader import Reader
 from schemas.reply import Delta, Record, Reply
@@ -17,7 +18,7 @@ from schemas.reply import Delta, Record, Reply
 _RECORD: TypeAdapter[Reply | Delta] = TypeAdapter(Record)
 
 
-class Client:
+class Client(Entered):
     """Sends requests and reads what is published on one reply topic from the moment of `start` on.
 
     `connection` are keyword arguments for aiokafka (`bootstrap_servers`, security). Reads committed
@@ -30,17 +31,6 @@ class Client:
         self._consumer = Reader(
             **connection, isolation_level="read_committed", enable_auto_commit=False, fetch_max_wait_ms=50
         )
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.start()
-        except BaseException:
-            await self.stop()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
 
     async def start(self) -> None:
         """Connect and note the end of the reply topic. To be stopped also when it raises: NoSuchTopic for

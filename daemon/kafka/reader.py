@@ -1,12 +1,11 @@
 """aiokafka's consumer, with what we had to mend."""
 
 import asyncio
-from typing import Any, Self
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
     KafkaError,
-    NoError,
     NotCoordinatorForGroupError,
     UnknownTopicOrPartitionError,
     for_code,
@@ -14,23 +13,15 @@ from aiokafka.errors import (
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
+from daemon.kafka.entered import Entered
 from daemon.kafka.header_names import accept_any_header_name
 
 accept_any_header_name()
 _RETRY_SECONDS = 0.1
 
 
-class Reader(AIOKafkaConsumer):  # type: ignore[misc]
-    """Reads records whose header names are not UTF-8, and may be stopped right after `start`; `async with`
-    closes what a start that failed has opened."""
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.start()
-        except BaseException:
-            await self.stop()
-            raise
-        return self
+class Reader(Entered, AIOKafkaConsumer):  # type: ignore[misc]
+    """Reads records whose header names are not UTF-8, and may be stopped right after `start`."""
 
     async def committed_mark(self, partition: TopicPartition) -> OffsetAndMetadata | None:
         """What the group has committed of a partition, None where it has nothing; waits for its coordinator.
@@ -66,8 +57,9 @@ class Reader(AIOKafkaConsumer):  # type: ignore[misc]
 
 
 def _mark(response: Any) -> OffsetAndMetadata | None:
-    [(_, [(_, offset, metadata, code)])] = response.topics or [(None, [(None, -1, "", NoError.errno)])]
-    for error in (for_code(getattr(response, "error_code", NoError.errno)), for_code(code)):
-        if error is not NoError:
-            raise error
-    return None if offset < 0 else OffsetAndMetadata(offset, metadata or "")
+    found = [partition for _, partitions in response.topics for partition in partitions]
+    for code in (getattr(response, "error_code", 0), *(code for *_, code in found)):
+        if code:
+            raise for_code(code)
+    marks = [OffsetAndMetadata(offset, metadata or "") for _, offset, metadata, _ in found if offset >= 0]
+    return marks[0] if marks else None

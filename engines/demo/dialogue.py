@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from engines.demo.phrasing import SLOT, SMALL_TALK, Part, Phrasings, fill
 from engines.demo.results import Results
@@ -19,8 +19,21 @@ TOOL_NAMES = [tool["function"]["name"] for tool in TOOLS]
 PRIORITIES = ("low", "normal", "high")
 # How often the tools are asked for, beside one another: those whose arguments are harder to find more often.
 SHARES = {"create_ticket": 4, "service_status": 4, "search_knowledge": 3}
-# The slots that phrases stand in, each in one kind of request.
-_PHRASED = {"subject": "create_ticket", "query": "search_knowledge", "service": "service_status"}
+
+
+class _Phrased(NamedTuple):
+    """A slot that phrases stand in: in which kind of request, where they come from, words of random ones."""
+
+    kind: str
+    stem: str
+    longest: int
+
+
+_PHRASED = {
+    "subject": _Phrased("create_ticket", "subjects", 6),
+    "query": _Phrased("search_knowledge", "queries", 6),
+    "service": _Phrased("service_status", "services", 2),
+}
 _SENTENCES = ("articles", "articles", "articles", "out_of_scope", "queries", "subjects", "prefix", "suffix")
 _WORD = re.compile(r"(?<![{\w])[a-z]+(?![}\w])|[\u4e00-\u9fff]")
 
@@ -80,8 +93,8 @@ class Author:
         self.rng = Random(f"{seed} {language} {part}")
         self.values = Values(self.rng, words, spaced_language=language == "en")
         self._phrases = {
-            kind: Values(self.rng, self._unused(kind, words), spaced_language=language == "en")
-            for kind in _PHRASED.values()
+            slot: Values(self.rng, self._unused(of.kind, words), spaced_language=language == "en")
+            for slot, of in _PHRASED.items()
         }
         spaced = "(?:^| )" if language == "en" else ""
         self._head = re.compile(f"{spaced}(?:{self.phrasings.words['head']})$", re.IGNORECASE)
@@ -137,14 +150,12 @@ class Author:
 
     def _phrase(self, slot: str, body: str) -> str:
         """A value of which a reader of the request can tell where it begins and ends."""
-        stem, longest = {"subject": ("subjects", 6), "query": ("queries", 6), "service": ("services", 2)}[
-            slot
-        ]
+        of = _PHRASED[slot]
         determined = bool(DETERMINED.search(body[: body.index(f"{{{slot}}}")]))
         while True:
-            lines = self.rng.sample(self.phrasings.lines[stem], 2)
+            lines = self.rng.sample(self.phrasings.lines[of.stem], 2)
             likely = [self.phrasings.expand(line, self.rng) for line in lines]
-            phrase = self._phrases[_PHRASED[slot]].phrase(likely, longest, determined)
+            phrase = self._phrases[slot].phrase(likely, of.longest, determined)
             # "is the mail server up" is about "mail": `{service} server` is a phrasing.
             if slot != "service" or not self._head.search(phrase):
                 return phrase

@@ -93,19 +93,15 @@ class Letter:
 
 async def letters(settings: KafkaSettings) -> AsyncIterator[Letter]:
     """All that the topic holds now, partition by partition in order. Raises aiokafka's KafkaError."""
-    consumer = Reader(
+    async with Reader(
         **settings.connection(),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
-    )
-    try:
-        await consumer.start()
+    ) as consumer:
         for number in await _partitions(settings):
             async for letter in _partition(consumer, TopicPartition(settings.dead_letter_topic, number)):
                 yield letter
-    finally:
-        await consumer.stop()
 
 
 async def _partitions(settings: KafkaSettings) -> list[int]:

@@ -38,7 +38,7 @@ def test_where_a_value_ends_can_be_told(author):
 
 def test_a_random_subject_has_no_word_and_no_article_of_the_phrasing():
     author = Author("en", "train", 3, LEXICON)
-    author._phrases["create_ticket"].random_share = 1.0
+    author._phrases["subject"].random_share = 1.0
     template = "file a {subject} for {user_id}"
     subjects = [author.request("create_ticket", template).arguments["subject"] for _ in range(300)]
     said = " ".join(author.phrasings.lines["create_ticket.low"])
