@@ -45,12 +45,13 @@ class Embed:
         vectors = await chat.speaker.embed(
             job, record, conversations, lambda dimensions: texts.check(count, dimensions * (_DIGITS + 4))
         )
+        wide = vectors.astype(np.float64)
         if request.normalize:
-            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            wide = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
         structured = {
             "pooling": "last",
             "normalized": request.normalize,
-            "dimensions": vectors.shape[1],
-            "vectors": vectors.astype(np.float64).round(_DIGITS).tolist(),
+            "dimensions": wide.shape[1],
+            "vectors": wide.round(_DIGITS).tolist(),
         }
         return Conclusion(Message(role="assistant", content=""), "stop", structured)

@@ -269,7 +269,7 @@ async def test_a_thread_that_is_free_runs_the_next_call_and_a_hung_one_does_not(
             release.wait(5)
         return [threading.current_thread().name, threading.get_ident()]
 
-    tool, executor = declared(where, timeout=0.05), Executor()
+    tool, executor = declared(where, timeout=0.5), Executor()
     try:
         name, first = (await executor.run(tool, {"hang": False})).result
         await asyncio.sleep(0.02)
