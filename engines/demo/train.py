@@ -35,8 +35,6 @@ class Stretch:
     plateau until `fall`, a line down to nothing.
 
     priority: what the token of a ticket's priority counts. shown, answered: how often, see Stage.
-    mean: the weights at the end become the mean of those after these steps, which is right about more
-    phrasings that it never saw than any of them.
     """
 
     fall: int
@@ -45,15 +43,17 @@ class Stretch:
     priority: float = 1.0
     shown: float = 1.0
     answered: float = 0.4
-    mean: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """show: the step until which the tools are never shown."""
+    """show: the step until which the tools are never shown. averaged: the steps whose weights the model ends
+    with the mean of, which is right about more phrasings that it never saw than any of them.
+    """
 
     show: int
     stretches: tuple[Stretch, ...]
+    averaged: tuple[int, ...]
 
     @property
     def end(self) -> int:
@@ -74,15 +74,6 @@ class Plan:
         shown = step >= self.show and Random(step).random() < stretch.shown
         early = step < self.show
         return Stage(shown, 0.1 if shown else 0.0, several=0.0 if early else 0.1, answered=stretch.answered)
-
-    @property
-    def kept(self) -> frozenset[int]:
-        """The steps after which the weights are put aside for a mean."""
-        return frozenset(step for stretch in self.stretches for step in stretch.mean)
-
-    def mean(self, step: int) -> tuple[int, ...]:
-        """The steps whose weights are averaged at the end of `step`; none: the weights stay."""
-        return next((stretch.mean for stretch in self.stretches if stretch.end == step), ())
 
     def _at(self, step: int) -> tuple[int, Stretch]:
         """(where it begins, the stretch that `step` is in)."""
@@ -110,8 +101,9 @@ PLAN = Plan(
         Stretch(10820, 12380, peak=0.8, priority=8.0, shown=0.3, answered=0.2),
         Stretch(14340, 17280, peak=0.8, priority=8.0, shown=0.2, answered=0.12),
         Stretch(18030, 22450, peak=0.6, priority=8.0, shown=0.2, answered=0.12),
-        Stretch(23440, 25150, peak=0.7, priority=8.0, shown=0.2, answered=0.12, mean=(22450, 25150)),
+        Stretch(23440, 25150, peak=0.7, priority=8.0, shown=0.2, answered=0.12),
     ),
+    averaged=(22450, 25150),
 )
 
 
@@ -189,18 +181,13 @@ def optimizers(model: Glm) -> list[torch.optim.Optimizer]:
     ]
 
 
-def average(several: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of the weights of one model at several times, by name."""
-    return {name: torch.stack([weights[name] for weights in several]).mean(0) for name in several[0]}
-
-
 def train(model: Glm, corpus: Corpus, plan: Plan, rows: int) -> None:
     """Run the plan with `rows` dialogues a step in this process, printing loss and speed."""
     both = optimizers(model)
     schedules = [torch.optim.lr_scheduler.LambdaLR(one, plan.factor) for one in both]
     began, sums = time.monotonic(), torch.zeros(4)
     seen, weights = 0.0, torch.ones(model.config.vocab_size)
-    kept: dict[int, dict[str, Tensor]] = {}
+    kept: list[dict[str, Tensor]] = []
     for step in range(plan.end):
         weights[corpus.priorities] = plan.priority(step)
         totals = accumulate(model, corpus.batch(rows, plan.stage(step)), weights, PIECES)
@@ -210,10 +197,8 @@ def train(model: Glm, corpus: Corpus, plan: Plan, rows: int) -> None:
             optimizer.step()
             rate.step()
             optimizer.zero_grad()
-        if step + 1 in plan.kept:
-            kept[step + 1] = {name: value.clone() for name, value in model.state_dict().items()}
-        if mean := plan.mean(step + 1):
-            model.load_state_dict(average([kept[one] for one in mean]))
+        if step + 1 in plan.averaged:
+            kept.append({name: value.clone() for name, value in model.state_dict().items()})
         sums, seen = sums + totals, seen + float(totals[3])
         if (step + 1) % WINDOW == 0 and not (dist.is_initialized() and dist.get_rank()):
             loss, right = float(sums[0] / sums[1]), float(sums[2] / sums[1])
@@ -223,6 +208,7 @@ def train(model: Glm, corpus: Corpus, plan: Plan, rows: int) -> None:
                 flush=True,
             )
             sums = torch.zeros(4)
+    model.load_state_dict({name: torch.stack([one[name] for one in kept]).mean(0) for name in kept[0]})
 
 
 def main() -> None:

@@ -30,10 +30,10 @@ def test_every_argument_stands_in_the_request(author, tool):
 
 
 def test_where_a_value_ends_can_be_told(author):
-    heads = {"en": r"\b(server|service|system)$", "zh": "(服务|系统)$"}[author.language]
+    heads = {"en": ("server", "service", "system"), "zh": ("服务", "系统")}[author.language]
     for _ in range(500):
         service = author.request("service_status").arguments["service"].lower()
-        assert not re.search(heads, service)
+        assert not service.endswith(heads)
 
 
 def test_a_random_subject_has_no_word_and_no_article_of_the_phrasing():
