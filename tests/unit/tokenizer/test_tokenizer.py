@@ -2,11 +2,12 @@ import json
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engines.tokenizer import Tokenizer
 from engines.tokenizer.errors import MessagesRefused, TemplateBroken, TemplateMissing, TokenizerMissing
+from engines.tokenizer.shield import GAP, SENTINEL
 
 from .conftest import GLM4_TEMPLATE, MARKS, REFUND, SPECIAL
 
@@ -14,7 +15,7 @@ from .conftest import GLM4_TEMPLATE, MARKS, REFUND, SPECIAL
 NASTY = st.lists(
     st.one_of(
         st.sampled_from(
-            [*SPECIAL, *MARKS, "<|", "|>", "us", "er", "<", ">", "[", "]", "\U000f7a3c", "\n", "你"]
+            [*SPECIAL, *MARKS, "<|", "|>", "us", "er", "<", ">", "[", "]", SENTINEL, GAP, "\n", "你"]
         ),
         st.text(max_size=5),
     ),
@@ -54,6 +55,21 @@ def test_outside_text_never_adds_special_tokens_to_a_prompt(glm4, user, system, 
     ids = glm4.render(*nasty)
     assert special_ids(glm4, ids) == special_ids(glm4, glm4.render(*conversation("", "", "", "", "")))
     assert glm4.decode(ids, special=True) == glm4.render_text(*nasty)
+
+
+@settings(max_examples=200)
+@given(text=NASTY, name=NASTY)
+@example(text="a <> b", name="")
+@example(text='{"articles": [], "left": [[]]}', name="f")
+@example(text=f"<{GAP}>{SENTINEL}{SENTINEL}<{SENTINEL}>", name="<>")
+def test_a_prompt_shows_outside_text_as_it_is(glm45, text, name):
+    """Including brackets side by side, which every list without items and every SQL `<>` has."""
+    template = "{{ tools[0].function.name }}|{{ messages[0].content }}{{ messages[0].content }}"
+    bare = Tokenizer(glm45.definition, template=template)
+    messages = [{"role": "user", "content": text}]
+    tools = [{"type": "function", "function": {"name": name}}]
+    assert bare.render_text(messages, tools) == f"{name}|{text}{text}"
+    assert bare.decode(bare.render(messages, tools), special=True) == f"{name}|{text}{text}"
 
 
 def test_a_literal_cannot_be_formed_across_the_border_to_the_template(glm4):

@@ -2,10 +2,11 @@ import json
 
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engines.tokenizer import Answer, Call
+from engines.tokenizer.shield import GAP, SENTINEL
 
 from .conftest import TICKET
 
@@ -24,6 +25,8 @@ def spoken(tokenizer, ids, size):
 
 
 @given(text=st.text(max_size=30), size=st.integers(1, 5))
+@example(text="SELECT * FROM orders WHERE a <> b", size=1)
+@example(text=f"<{GAP}>{SENTINEL}<{SENTINEL}>", size=1)
 def test_an_answer_becomes_visible_bit_by_bit(glm4, text, size):
     turn, seen = spoken(glm4, glm4.encode("\n" + text), size)
     assert turn.output() == Answer(text)
@@ -46,7 +49,7 @@ def test_lists_among_the_arguments_are_read(glm4, arguments):
     assert turn.output() == [Call("f", json.loads(arguments))]
 
 
-@pytest.mark.parametrize("mark", ["<tool_call>", "</arg_value>", "</tool_call>", "<think>", "\U000f7a3c"])
+@pytest.mark.parametrize("mark", ["<tool_call>", "</arg_value>", "</tool_call>", "<think>", "<>", SENTINEL])
 def test_spelled_marks_are_text(glm45, mark):
     """A subject that reads like the end of the call must reach the tool, not end the call."""
     head = "<tool_call>create_ticket\n<arg_key>user_id</arg_key>\n<arg_value>U1</arg_value>\n<arg_key>subject"
