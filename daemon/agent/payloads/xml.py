@@ -21,7 +21,8 @@ def _check(text: str) -> None:
     def refuse(*_: object) -> None:
         raise ValueError("a document type declaration is not accepted")
 
-    parser = expat.ParserCreate()
+    # The text's own encoding, whatever the declaration says of the bytes that it once was.
+    parser = expat.ParserCreate("utf-8")
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(text.encode("utf-8", "replace"), True)

@@ -45,6 +45,14 @@ def test_what_is_not_of_its_kind_is_refused(type_, data, why):
         read(type_, data)
 
 
+@pytest.mark.parametrize(
+    "encoding", ["GBK", "gb18030", "UTF-16", "ISO-8859-1", "windows-1252", "no-such-one"]
+)
+def test_xml_is_read_as_the_text_it_is_whatever_encoding_its_file_had(encoding):
+    document = f'<?xml version="1.0" encoding="{encoding}"?><订单 城市="北京">é</订单>'
+    assert read("xml", document) == document
+
+
 def test_a_registered_kind_is_read():
     class Lines:
         name = "test_lines"
