@@ -1,20 +1,32 @@
 """XML: well-formed, without a document type, which could define entities that grow without bound."""
 
+import re
 from typing import Any, ClassVar
 from xml.parsers import expat
 
 from daemon.agent.payloads.kind import string
 
+# Of a well-formed document; what is between is text.
+_MARKUP = re.compile(
+    r"""(<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>|<(?:[^"'>]++|"[^"]*"|'[^']*')*>)""", re.DOTALL
+)
+_LINE_ENDS = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
+
 
 class XmlPayload:
-    """As it came, but for white space between elements."""
+    """As it came, but for white space with line ends between elements, which becomes one line end."""
 
     name: ClassVar[str] = "xml"
 
     def text(self, data: Any) -> str:
         text = string(data).strip()
         _check(text)
-        return "\n".join(filter(None, map(str.strip, text.splitlines())))
+        parts = _MARKUP.split(text)
+        for place in range(2, len(parts) - 1, 2):  # text is at the even places, markup at the odd ones
+            between_elements = not any(parts[place + side].startswith("<![CDATA[") for side in (-1, 1))
+            if between_elements and _LINE_ENDS.fullmatch(parts[place]):
+                parts[place] = "\n"
+        return "".join(parts)
 
 
 def _check(text: str) -> None:

@@ -1,6 +1,10 @@
 """Payloads: what the model reads of them, and what is refused."""
 
+from xml.etree import ElementTree
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daemon.agent.payloads import register_payload, text_of
 from daemon.errors import InvalidRequest
@@ -19,6 +23,13 @@ def read(type_, data):
         ("json", ' {"a":[1,\n2]} ', '{"a": [1, 2]}'),
         ("json", None, "null"),
         ("xml", "<a>\n  <b c='1'>二</b>\n\n</a>\n", "<a>\n<b c='1'>二</b>\n</a>"),
+        ("xml", "<a>\n  x\n\n  y\n</a>", "<a>\n  x\n\n  y\n</a>"),
+        ("xml", "<a>\n<![CDATA[ <b>\n\n  ]> ]]>\n</a>", "<a>\n<![CDATA[ <b>\n\n  ]> ]]>\n</a>"),
+        (
+            "xml",
+            "<a b='x>\n  y'>\n\t<!-- <\n  > -->\r\n <c/>\n</a>",
+            "<a b='x>\n  y'>\n<!-- <\n  > -->\n<c/>\n</a>",
+        ),
         ("csv", 'a,b\r\n1,"x, ""y"""\r\n\r\n2,', 'a: 1, b: x, "y"\na: 2, b: '),
         ("csv", "a,b\n", ""),
     ],
@@ -51,6 +62,44 @@ def test_what_is_not_of_its_kind_is_refused(type_, data, why):
 def test_xml_is_read_as_the_text_it_is_whatever_encoding_its_file_had(encoding):
     document = f'<?xml version="1.0" encoding="{encoding}"?><订单 城市="北京">é</订单>'
     assert read("xml", document) == document
+
+
+WORDS = st.text(st.sampled_from(" \n\t\xa0\u2028\x85<>&'\"=/-]!?x"), max_size=8)
+ELEMENTS = st.recursive(
+    st.builds(lambda text: ("leaf", {}, text, [], ""), WORDS),
+    lambda inner: st.tuples(
+        st.sampled_from("ab"),
+        st.dictionaries(st.sampled_from("kl"), WORDS, max_size=2),
+        WORDS,
+        st.lists(inner, max_size=3),
+        WORDS,
+    ),
+)
+
+
+def element(tree):
+    name, attributes, text, inner, tail = tree
+    made = ElementTree.Element(name, attributes)
+    made.text, made.tail = text, tail
+    made.extend(map(element, inner))
+    return made
+
+
+def texts(root):
+    """Every text and attribute in order; white space between elements as one line end where it has any."""
+    for one in root.iter():
+        yield one.attrib
+        for text in (one.text or "", one.tail or ""):
+            blank = "\n" in text and not text.strip(" \t\r\n")
+            yield "\n" if blank else text
+
+
+@given(ELEMENTS)
+def test_nothing_of_an_xml_document_is_lost(tree):
+    root = ElementTree.Element("root")
+    root.append(element(tree))
+    read_ = ElementTree.fromstring(read("xml", ElementTree.tostring(root, encoding="unicode")))
+    assert list(texts(read_)) == list(texts(root))
 
 
 def test_a_registered_kind_is_read():
