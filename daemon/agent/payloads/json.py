@@ -3,6 +3,7 @@
 import json
 from typing import Any, ClassVar
 
+from daemon.agent.payloads.kind import string
 from engines.tokenizer.formats import json_text
 
 
@@ -12,5 +13,5 @@ class JsonPayload:
     name: ClassVar[str] = "json"
 
     def text(self, data: Any) -> str:
-        value = json_text.loads(data) if isinstance(data, str) else data
+        value = json_text.loads(string(data)) if isinstance(data, str) else data
         return json.dumps(value, ensure_ascii=False)

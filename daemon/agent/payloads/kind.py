@@ -12,7 +12,10 @@ class PayloadKind(Protocol):
 
 
 def string(data: Any) -> str:
-    """`data` if it is a string. Raises ValueError."""
+    """`data` if it is a string, without the byte order mark of the file that it may come from.
+
+    Raises ValueError.
+    """
     if not isinstance(data, str):
         raise ValueError("`data` must be a string")
-    return data
+    return data.removeprefix("\ufeff")

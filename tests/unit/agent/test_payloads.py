@@ -64,6 +64,14 @@ def test_xml_is_read_as_the_text_it_is_whatever_encoding_its_file_had(encoding):
     assert read("xml", document) == document
 
 
+@pytest.mark.parametrize(
+    ("type_", "data"),
+    [("text", "x"), ("json", '{"a": 1}'), ("xml", "<?xml version='1.0'?>\n<a/>"), ("csv", '"a, b",c\n1,2')],
+)
+def test_the_mark_at_the_beginning_of_a_file_is_no_part_of_its_text(type_, data):
+    assert read(type_, "\ufeff" + data) == read(type_, data)
+
+
 WORDS = st.text(st.sampled_from(" \n\t\xa0\u2028\x85<>&'\"=/-]!?x"), max_size=8)
 ELEMENTS = st.recursive(
     st.builds(lambda text: ("leaf", {}, text, [], ""), WORDS),
