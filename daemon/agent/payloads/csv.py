@@ -2,19 +2,26 @@
 
 import csv
 import io
+import re
 from typing import Any, ClassVar
 
 from daemon.agent.payloads.kind import string
 
+_LINE_ENDS = re.compile(r"\s*[\r\n]\s*")
+
 
 class CsvPayload:
-    """One line per record that names every column: what stands far below the header still says what it is."""
+    """One line per record that names every column: what stands far below the header still says what it is.
+
+    A line end in a field becomes a space.
+    """
 
     name: ClassVar[str] = "csv"
 
     def text(self, data: Any) -> str:
         try:
-            rows = [row for row in csv.reader(io.StringIO(string(data), newline=""), strict=True) if row]
+            lines = csv.reader(io.StringIO(string(data), newline=""), strict=True)
+            rows = [[_LINE_ENDS.sub(" ", field) for field in row] for row in lines if row]
         except csv.Error as error:
             raise ValueError(str(error)) from error
         if not rows:

@@ -31,6 +31,7 @@ def read(type_, data):
             "<a b='x>\n  y'>\n<!-- <\n  > -->\n<c/>\n</a>",
         ),
         ("csv", 'a,b\r\n1,"x, ""y"""\r\n\r\n2,', 'a: 1, b: x, "y"\na: 2, b: '),
+        ("csv", 'a,"b\nc"\n"1\r\n\n 2",3', "a: 1 2, b c: 3"),
         ("csv", "a,b\n", ""),
     ],
 )
