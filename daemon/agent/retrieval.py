@@ -3,13 +3,15 @@
 BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009) over names,
 which count twice, descriptions, parameters with the values they may have, and the keywords that a tool
 declares: only these bridge a request in one language and a description in another. Names are split at `_`,
-`-`, `.` and capitals. Chinese text, which has no spaces, counts by characters and pairs of them; an id such
-as A1001 or ord-7 counts by its letters, too, as one of their kind.
+`-`, `.` and capitals. Text in scripts without spaces, such as Chinese, and Korean, whose words take endings,
+counts by characters and pairs of them, as in Lucene's CJKAnalyzer; an id such as A1001 or ord-7 counts by its
+letters, too, as one of their kind. Characters are compared in Unicode's form NFKC, without regard to case.
 """
 
 import json
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
@@ -22,20 +24,26 @@ from engines.tokenizer.identity import IdentityCache
 _K = 1.2
 _B = 0.3  # declared keywords make a tool's text long, and are no reason to find it less
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_TERM = re.compile(r"[a-z]+|[0-9]+|[\u3400-\u9fff]+")
+# Thai and Lao, Burmese, Khmer, kana, Chinese, Korean.
+_SCRIPTS = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\U00020000-\U0003ffff"
+)
+_TERM = re.compile(rf"([{_SCRIPTS}]+)|\d+|[^\W\d_{_SCRIPTS}]+")
 _ID = re.compile(r"([a-z]+)[-_]?[0-9]+")
 _SUFFIXES = ("ing", "ed", "es", "s", "e")
 
 
 def terms(text: str) -> list[str]:
-    """Words without their commonest endings, numbers, Chinese characters and pairs of them, kinds of ids."""
+    """Words without their commonest endings, numbers, single characters and pairs of them, kinds of ids."""
     found = list[str]()
-    for word in _TERM.findall(_HUMP.sub(" ", text).lower()):
-        if word[0] >= "\u3400":
+    text = unicodedata.normalize("NFKC", text)
+    for match in _TERM.finditer(_HUMP.sub(" ", text).casefold()):
+        word = match[0]
+        if match[1]:
             found += [*word, *(word[i : i + 2] for i in range(len(word) - 1))]
         else:
             found.append(_stem(word))
-    return found + [f"{letters}#" for letters in _ID.findall(text.lower())]
+    return found + [f"{letters}#" for letters in _ID.findall(text.casefold())]
 
 
 def _stem(word: str) -> str:

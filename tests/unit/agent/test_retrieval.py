@@ -1,5 +1,7 @@
 """Choosing the tools that the model gets to see."""
 
+import pytest
+
 from daemon.agent.retrieval import shortlist, terms
 from daemon.agent.toolset import Toolset
 from daemon.tools.schema_signature import SchemaSignature
@@ -60,6 +62,27 @@ def test_keywords_bridge_languages_and_are_not_shown():
     assert found("what about B7 and A2002?", *others, english) == ["refund"]
     assert found("天气", *others, english) == ["other_0"]
     assert "退款" not in str(english.schema)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "query"),
+    [
+        ("возврат денег", "Верните мне ДЕНЬГИ, нужен Возврат"),
+        ("επιστροφή χρημάτων", "Θέλω ΕΠΙΣΤΡΟΦΉ"),
+        ("remboursé, à rendre", "Je veux être remboursé"),
+        ("استرداد المال", "أريد استرداد طلبي"),
+        ("धन वापसी", "मुझे धन वापसी चाहिए"),
+        ("返金して", "お金を返金してほしい"),
+        ("キャンセル", "注文をｷｬﾝｾﾙしたい"),
+        ("환불", "주문을 환불해 주세요"),
+        ("คืนเงิน", "ขอคืนเงินได้ไหม"),
+        ("refund", "ＲＥＦＵＮＤ　ｐｌｅａｓｅ"),
+        ("remboursé".replace("é", "e\u0301"), "remboursé?"),
+    ],
+)
+def test_keywords_are_found_in_any_language(keywords, query):
+    others = [tool(f"other_{i}", "Refuse an offer.", keywords=("Грузия 北京 天气",)) for i in range(5)]
+    assert found(query, *others, tool("wanted", keywords=(keywords,))) == ["wanted"]
 
 
 def test_parameters_and_their_values_count():
