@@ -19,7 +19,7 @@ from daemon.errors import Cancelled, DeadlineExceeded
 from engines.serve.grammar import Grammar
 from engines.serve.options import OptionTree
 from engines.serve.prompt import Chunk, Completion, Prompt, Sampling
-from engines.tokenizer import Answer, Output, Shape, Tokenizer
+from engines.tokenizer import Output, Shape, Tokenizer
 
 LONG_TEXT = 20_000  # characters; about 10 ms of rendering
 LONG_SCHEMA = 4_000  # characters; about 10 ms of checking, up to a second for the longest
@@ -92,19 +92,19 @@ class Speaker:
         generation = self._machine.submit(prompt)
         try:
             with job.cancelled.interrupting():
-                completion = await self._follow(job, generation)
+                completion, shown = await self._follow(job, generation, bool(tools))
         except BaseException:
             generation.cancel()
             raise
         record.generated(completion, submitted)
         _check(completion)
-        turn = self.tokenizer.turn()
+        # Where nothing was offered, no grammar kept the model from calling: it only reads like a call.
+        turn = self.tokenizer.turn(calls=bool(tools))
         turn.push(completion.token_ids)
-        output = turn.output(tools)
-        if not tools and isinstance(output, list):
-            # Nothing was offered and no grammar kept the model from calling: it only reads like a call.
-            output = Answer(self.tokenizer.decode(completion.token_ids))
-        return Said(output, turn.visible, completion.finish_reason == "length")
+        output, text = turn.output(tools), turn.visible
+        if len(text) > shown:  # a character that was cut off
+            await job.stream(content=text[shown:])
+        return Said(output, text, completion.finish_reason == "length")
 
     async def weigh(
         self,
@@ -209,16 +209,18 @@ class Speaker:
             return await asyncio.to_thread(self._constraints.grammar, tools, choice, shape, parallel)
         return self._constraints.grammar(tools, choice, shape, parallel)
 
-    async def _follow(self, job: Job, generation: Generation) -> Completion:
+    async def _follow(self, job: Job, generation: Generation, calls: bool) -> tuple[Completion, int]:
+        """How it ended, and how many characters of it were streamed on the way."""
+        shown = 0
         if job.request.stream and job.emit is not None:
-            turn, shown = self.tokenizer.turn(), 0
+            turn = self.tokenizer.turn(calls=calls)
             async for chunk in generation:
                 turn.push(chunk.token_ids)
                 visible = turn.visible
                 if len(visible) > shown:
                     await job.stream(content=visible[shown:])
                     shown = len(visible)
-        return await generation.result()
+        return await generation.result(), shown
 
 
 def _length(message: dict[str, Any]) -> int:

@@ -102,9 +102,9 @@ class Tokenizer:
         hidden = self.special_ids
         return TextStream(lambda index: b"" if index in hidden else self.bytes_of(index))
 
-    def turn(self) -> Turn:
-        """A reader for what the model writes after a prompt of `render`."""
-        return Turn(self.format, self._marks, self.bytes_of, self._literals)
+    def turn(self, *, calls: bool = True) -> Turn:
+        """A reader for what the model writes after a prompt of `render`; without `calls` it is an answer."""
+        return Turn(self.format, self._marks, self.bytes_of, self._literals, calls)
 
     def bytes_of(self, index: int) -> bytes:
         """The bytes of one token; empty for the padding ids that a model may have beyond the vocabulary."""

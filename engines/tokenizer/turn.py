@@ -21,8 +21,10 @@ class Turn:
         shield: Shield,
         bytes_of: Callable[[int], bytes],
         literals: Mapping[int, str],
+        calls: bool = True,
     ) -> None:
         self._format, self._shield, self._bytes_of, self._literals = format_, shield, bytes_of, literals
+        self._calls = calls
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._text = ""
 
@@ -40,11 +42,14 @@ class Turn:
     @property
     def visible(self) -> str:
         """What a reader may see already: the answer so far, nothing of a call."""
-        return self._shield.lower(self._format.visible(self._text))
+        visible = self._format.visible if self._calls else self._format.answer
+        return self._shield.lower(visible(self._text))
 
     def output(self, tools: Sequence[dict[str, Any]] = ()) -> Output:
         """The complete turn; `tools` are those offered."""
         self._text += self._raised(b"", final=True)
+        if not self._calls:
+            return Answer(self.visible)
         output = self._format.parse(self._text, tools)
         if isinstance(output, Answer):
             return Answer(self._shield.lower(output.text))

@@ -98,6 +98,10 @@ class Format(ABC):
         """
 
     @abstractmethod
+    def answer(self, text: str) -> str:
+        """What a turn says when nothing in it can be a call; of an unfinished turn, the beginning of that."""
+
+    @abstractmethod
     def visible(self, text: str) -> str:
         """Of an unfinished turn, what a reader may already see: the answer so far, nothing of a call."""
 

@@ -69,6 +69,9 @@ class Glm4(Format):
             if not rest:
                 return calls
 
+    def answer(self, text: str) -> str:
+        return text.removeprefix("\n")
+
     def visible(self, text: str) -> str:
         return text[1:] if text.startswith("\n") else ""
 

@@ -73,14 +73,17 @@ class Glm45(Format):
             for function in chosen(tools, "auto")
         }
         calls = [_call(match[1], schemas) for match in _CALL.finditer(text)]
-        return calls or Answer(text.strip())
+        return calls or Answer(self.answer(text))
 
-    def visible(self, text: str) -> str:
+    def answer(self, text: str) -> str:
         if text.lstrip().startswith("<think>"):
             if "</think>" not in text:
                 return ""
             text = _THOUGHT.sub("", text, count=1)
-        return text.partition(_OPEN)[0].lstrip()
+        return text.strip()
+
+    def visible(self, text: str) -> str:
+        return self.answer(text).partition(_OPEN)[0].rstrip()
 
     def _call_rules(self, index: int, function: dict[str, Any]) -> list[str]:
         end = lark.quote(self.line_end) if self.line_end else ""

@@ -13,6 +13,7 @@ from daemon.tools.registry import register_tool
 from schemas.reply import Delta
 from schemas.request import Request
 from tests.unit.agent.conftest import CALL, engine_of, says
+from tests.unit.tokenizer.conftest import glm4  # noqa: F401
 
 SHIPPED = '{"order_id": "A1001", "status": "shipped"}'
 
@@ -266,6 +267,37 @@ async def test_deltas_are_numbered_and_add_up(ask):
     deltas.clear()
     await ask(script, job={"emit": emit})
     assert deltas == []
+
+
+@pytest.mark.parametrize("max_tokens", [None, 8])
+async def test_what_reads_like_a_call_where_none_is_offered_is_streamed_and_cut_as_any_answer(
+    ask, max_tokens
+):
+    streamed = []
+
+    async def emit(delta):
+        streamed.append(delta.content)
+
+    written = CALL.removesuffix("<|observation|>")
+    reply = await ask(says(CALL), tools=[], max_tokens=max_tokens, stream=True, job={"emit": emit})
+    assert (reply.finish_reason, reply.usage.completion_tokens > 0) == (
+        "length" if max_tokens else "stop",
+        True,
+    )
+    assert "".join(streamed) == reply.message.content
+    assert written.startswith(reply.message.content) and len(reply.message.content) > 4
+    assert max_tokens or reply.message.content == written
+
+
+async def test_a_character_cut_off_is_streamed_as_it_is_in_the_reply(ask, glm4):  # noqa: F811
+    streamed = []
+
+    async def emit(delta):
+        streamed.append(delta.content)
+
+    few = len(glm4.encode("\n你")) - 1
+    reply = await ask(says("\n你好<|user|>"), tools=[], max_tokens=few, stream=True, job={"emit": emit})
+    assert reply.message.content == "".join(streamed) == "\N{REPLACEMENT CHARACTER}"
 
 
 async def test_deadlines(start, ask):

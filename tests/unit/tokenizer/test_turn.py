@@ -11,13 +11,18 @@ from engines.tokenizer.shield import GAP, SENTINEL
 from .conftest import TICKET
 
 
+@pytest.fixture(params=["glm4", "glm45", "glm47", "chatglm3"], scope="session")
+def tokenizer(request):
+    return request.getfixturevalue(request.param)
+
+
 def marked(tokenizer, text):
     return tokenizers.Tokenizer.from_str(tokenizer.definition).encode(text, add_special_tokens=False).ids
 
 
-def spoken(tokenizer, ids, size):
+def spoken(tokenizer, ids, size, **options):
     """A turn fed `size` tokens at a time, and everything that was visible on the way."""
-    turn, seen = tokenizer.turn(), []
+    turn, seen = tokenizer.turn(**options), []
     for start in range(0, len(ids), size):
         turn.push(ids[start : start + size])
         seen.append(turn.visible)
@@ -32,6 +37,25 @@ def test_an_answer_becomes_visible_bit_by_bit(glm4, text, size):
     assert turn.output() == Answer(text)
     assert all(text.startswith(part) for part in seen)
     assert seen[-1] == text
+
+
+@given(text=st.text('\n {}"<>/f你', max_size=30), size=st.integers(1, 5))
+@example(text='f\n{"a": 1}', size=1)
+@example(text="<tool_call>f\n</tool_call>", size=2)
+def test_where_there_are_no_calls_all_is_an_answer(tokenizer, text, size):
+    turn, seen = spoken(tokenizer, marked(tokenizer, text), size, calls=False)
+    said = turn.output().text
+    assert said.strip() == text.strip()
+    assert all(said.startswith(part) for part in seen) and turn.visible == said
+
+
+@given(text=st.text("\n <a你", max_size=30))
+def test_what_was_visible_is_what_the_answer_begins_with(tokenizer, text):
+    lead = tokenizer.format.answer_lead
+    turn, seen = spoken(tokenizer, tokenizer.encode(lead + text), 1)
+    said = turn.output()
+    assert isinstance(said, Answer) and all(said.text.startswith(part) for part in seen)
+    assert turn.visible == said.text
 
 
 def test_a_call_stays_hidden(glm45):
