@@ -7,6 +7,9 @@ from pydantic import Field
 
 from schemas.strict import Strict
 
+# Of a message on the wire: what it quotes may be as long as the request. Its end names the remedy.
+_BEGINNING, _END = 1_500, 500
+
 
 class ErrorCode(StrEnum):
     """Codes of `error.code` in a reply. A code never changes its meaning; new ones may be added."""
@@ -60,7 +63,11 @@ class AutoGLMError(Exception):
     def body(self) -> ErrorBody:
         return ErrorBody(
             code=self.code,
-            message=str(self),
+            message=_brief(str(self)),
             retryable=self.retryable,
             retry_after_seconds=self.retry_after_seconds,
         )
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= _BEGINNING + _END else f"{text[:_BEGINNING]} … {text[-_END:]}"
