@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from daemon.agent import conversation
 from daemon.agent.constraints import shape_of, value_of
+from daemon.agent.errors import UnsupportedSchema
 from daemon.agent.job import Job
 from daemon.agent.record import Record
 from daemon.agent.speaker import Said, Speaker
@@ -88,7 +89,7 @@ class Chat:
             if isinstance(said.output, Answer):
                 text = said.output.text
                 message = Message(role="assistant", content=text)
-                return Conclusion(message, "stop", value_of(wanted, text), tuple(messages[begun:]))
+                return Conclusion(message, "stop", _value(wanted, text), tuple(messages[begun:]))
             if round_ == self.max_rounds:
                 break
             calls = said.output
@@ -171,6 +172,16 @@ def _intent(output: Answer | list[Call]) -> Intent:
     if isinstance(output, Answer):
         return Intent(kind="answer")
     return Intent(kind="call_tool", tools=[call.name for call in output])
+
+
+def _value(wanted: ResponseFormat | None, text: str) -> Any:
+    """Raises UnsupportedSchema: a schema that refers to itself allows what no reply can hold."""
+    try:
+        return value_of(wanted, text)
+    except ValueError as error:
+        raise UnsupportedSchema(
+            f"response_format: the answer is {error}; bound what the schema nests in itself."
+        ) from error
 
 
 def _cut_short(said: Said, tools: Toolset, wanted: ResponseFormat | None, key: str) -> Conclusion:

@@ -37,7 +37,8 @@ def shape_of(wanted: ResponseFormat | None) -> Shape | None:
 
 
 def value_of(wanted: ResponseFormat | None, text: str) -> Any:
-    """The value of a complete answer in that format. Raises ValueError when it is none."""
+    """The value of a complete answer in that format. Raises ValueError when it is none, or none that a reply
+    can hold."""
     match wanted:
         case None | TextFormat():
             return None

@@ -7,6 +7,7 @@ from typing import Any
 import pydantic_core
 
 from daemon.tools.errors import ResultRefused
+from engines.tokenizer.formats.json_text import DEEPEST
 
 RESULT_BYTES = 16_384
 _BRIEF = 1000
@@ -24,7 +25,7 @@ def to_json(value: Any, limit: int = RESULT_BYTES) -> Any:
         data = pydantic_core.to_jsonable_python(
             value, inf_nan_mode="null", bytes_mode="utf8", exclude_none=False
         )
-        text = _clean(json.dumps(_finite(data), ensure_ascii=False, allow_nan=False))
+        text = _clean(json.dumps(_finite(data, DEEPEST), ensure_ascii=False, allow_nan=False))
     except (pydantic_core.PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ResultRefused(f"the tool returned something that is not JSON: {reason}") from error
@@ -44,14 +45,19 @@ def to_text(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False)
 
 
-def _finite(value: Any) -> Any:
-    """`inf_nan_mode` holds for text only: as Python data, pydantic lets NaN through."""
+def _finite(value: Any, levels: int) -> Any:
+    """`inf_nan_mode` holds for text only: as Python data, pydantic lets NaN through.
+
+    Raises ValueError when `value` has more than `levels` of objects and arrays: no reply would hold it.
+    """
     if isinstance(value, float):
         return value if value - value == 0 else None
+    if isinstance(value, dict | list) and not levels:
+        raise ValueError("it is nested too deeply")
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _finite(item, levels - 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [_finite(item, levels - 1) for item in value]
     return value
 
 

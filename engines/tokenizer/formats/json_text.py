@@ -1,7 +1,8 @@
 """JSON as models write it, read into values that every consumer of JSON can take.
 
 A grammar keeps a model to JSON's syntax, which allows more than most programs bear: numbers beyond a double
-become the largest double, halves of surrogate pairs become U+FFFD.
+become the largest double, halves of surrogate pairs become U+FFFD. What is nested deeper than `DEEPEST` is
+refused: pydantic writes 254 levels and reads 200, a reply's own included, and other readers bear fewer.
 """
 
 import json
@@ -9,6 +10,7 @@ import math
 import sys
 from typing import Any
 
+DEEPEST = 128
 _MAX_DIGITS = 300
 
 
@@ -24,7 +26,7 @@ def raw_decode(text: str) -> tuple[Any, int]:
     """The JSON value at the beginning of `text` and where it ends. Raises ValueError."""
     try:
         value, end = _decoder.raw_decode(text)
-        return _clean(value), end
+        return _clean(value, DEEPEST), end
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -38,13 +40,15 @@ def _int(text: str) -> int | float:
     return int(text) if len(text) <= _MAX_DIGITS else _float(text)
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: Any, levels: int) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict | list) and not levels:
+        raise ValueError("nested too deeply")
     if isinstance(value, dict):
-        return {_clean(key): _clean(item) for key, item in value.items()}
+        return {_clean(key, 0): _clean(item, levels - 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_clean(item) for item in value]
+        return [_clean(item, levels - 1) for item in value]
     return value
 
 

@@ -250,6 +250,24 @@ async def test_the_token_bound_holds_over_all_rounds(ask):
     assert (cut.finish_reason, cut.message.content, cut.tools) == ("length", "", [])
 
 
+@pytest.mark.parametrize("cut", [False, True])
+async def test_an_answer_that_is_nested_deeper_than_replies_hold(ask, cut):
+    """A model may go round in a schema that refers to itself; the daemon must still be able to reply."""
+    schema = {"$defs": {"n": {"type": "array", "items": {"$ref": "#/$defs/n"}}}, "$ref": "#/$defs/n"}
+    reply = await ask(
+        says("\n" + "[" * 300 + "]" * 300 + "<|user|>"),
+        tools=[],
+        max_tokens=590 if cut else 1000,
+        response_format={"type": "json_schema", "json_schema": {"schema": schema}},
+    )
+    assert reply.model_dump_json()
+    if cut:
+        assert (reply.status, reply.finish_reason, reply.structured) == ("ok", "length", None)
+    else:
+        assert (reply.status, reply.error.code) == ("error", "unsupported_schema")
+        assert "nested too deeply" in reply.error.message
+
+
 async def test_deltas_are_numbered_and_add_up(ask):
     deltas = []
 

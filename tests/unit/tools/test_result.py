@@ -36,9 +36,9 @@ def circular():
     return value
 
 
-def bottomless():
+def bottomless(levels=100_000):
     top = inner = []
-    for _ in range(100_000):
+    for _ in range(levels - 1):
         inner.append([])
         inner = inner[0]
     return top
@@ -46,12 +46,19 @@ def bottomless():
 
 @pytest.mark.parametrize(
     "value",
-    [object(), print, b"\xff", circular(), bottomless(), {"k\udc00": 1}, 10**5000, itertools.count()],
+    [
+        *(object(), print, b"\xff", circular(), bottomless(), bottomless(129), {"k\udc00": 1}, 10**5000),
+        itertools.count(),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_poison_is_refused_with_a_sentence(value):
     with pytest.raises(ResultRefused, match="the tool returned"):
         to_json(value)
+
+
+def test_what_a_reply_can_hold_is_not_too_deep():
+    assert to_json(bottomless(128)) == bottomless(128)
 
 
 def test_what_json_lacks_is_replaced():
