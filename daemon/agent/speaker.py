@@ -113,7 +113,7 @@ class Speaker:
         conversations: Iterable[Sequence[dict[str, Any]]],
         labels: Sequence[str],
     ) -> list[list[float]]:
-        """How likely each of `labels` is to be the answer, for each conversation, given that one of them is.
+        """How likely the model, held to `labels`, is to write each, for each conversation.
 
         One prefill each; nothing is generated. Raises what `say` raises.
         """

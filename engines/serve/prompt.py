@@ -96,7 +96,7 @@ class Completion:
 
     cached_tokens: prompt tokens whose KV was reused; forced_tokens: tokens the grammar left no choice in.
     first_token_ms counts from submission (0 when there is none); prefill_ms from admission.
-    logprobs: natural logarithm of each option's probability, given that one of them follows.
+    logprobs: natural logarithm of each option's probability where at every token only options may go on.
     hidden: state of the prompt's last token after the final norm, where it was to be embedded.
     """
 

@@ -1,7 +1,8 @@
 """`classify`: which of the request's labels fits, and how likely each is.
 
-The probabilities are the model's own, for each label as its answer, given that it answers with one of them.
-They come from the prefill of the prompt: nothing is generated.
+The probabilities are those with which the model, held to the labels, would write each: token by token it
+chooses among those that go on to a label, and what leaves no choice does not count, expected or not. They
+come from the prefill of the prompt: nothing is generated.
 """
 
 from typing import Any, ClassVar
