@@ -13,8 +13,8 @@ Outputs:
   present_key_i, present_value_i   shaped like the past; bind them to the same buffers
 
 Any mix of rows runs in one call: fresh prompts, chunks after cached context, one-token decoding. Cache
-elements at or beyond a row's new length are unspecified. The fused dialect writes only the valid tokens
-(write_index + lengths <= S); the standard one writes all T (write_index + T <= S in every row).
+elements at or beyond a row's new length are unspecified. In every row write_index + T <= S: the standard
+dialect writes all T tokens; the fused one only the valid, but where padding would not fit it does not run.
 """
 
 from collections.abc import Callable

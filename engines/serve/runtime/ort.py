@@ -34,12 +34,9 @@ class OrtRuntime:
         capacity: int,
         threads: int | None = None,
         spinning: bool = False,
-        writes_padding: bool = False,
     ) -> None:
-        """cache_shapes: (heads, head_dim) of each layer. writes_padding: the graph writes all T tokens of a
-        row into the cache, valid or not, as the standard dialect does."""
+        """cache_shapes: (heads, head_dim) of each layer."""
         self.slots, self.capacity, self.vocab_size = slots, capacity, vocab_size
-        self._writes_padding = writes_padding
         self._session = onnxruntime.InferenceSession(
             str(graph), _options(threads, spinning), providers=["CPUExecutionProvider"]
         )
@@ -82,7 +79,6 @@ class OrtRuntime:
             capacity=capacity,
             threads=threads,
             spinning=spinning,
-            writes_padding=dialect == "standard",
         )
 
     def prefill(self, slots: range, tokens: Sequence[Tokens], starts: Tokens) -> None:
@@ -94,7 +90,8 @@ class OrtRuntime:
 
     def _prefill(self, first: int, tokens: Sequence[Tokens], starts: Tokens, lengths: Tokens) -> None:
         width = int(lengths.max())
-        if self._writes_padding and len(tokens) > 1 and int(starts.max()) + width > self.capacity:
+        # Padding needs room in a row's cache: standard graphs write it, fused ones refuse to run without.
+        if len(tokens) > 1 and int(starts.max()) + width > self.capacity:
             for i in range(len(tokens)):
                 one = slice(i, i + 1)
                 self._prefill(first + i, tokens[i : i + 1], starts[one], lengths[one])

@@ -208,6 +208,20 @@ def test_a_slot_can_be_filled_to_its_capacity(open_runtime, case):
     runtime.check(last[0], golden["logits"][2, 30])
 
 
+def test_a_slot_is_filled_beside_a_longer_prompt(open_runtime, case):
+    """Next to the longer one its last tokens are padded, to more than the slot has room for."""
+    name, golden = case
+    prompt, other = golden["prompts"][2], golden["prompts"][1]
+    runtime = open_runtime(name, slots=3, capacity=31)
+    for slot in (0, 2):
+        runtime.prefill(range(slot, slot + 1), [ids(prompt[:29])], ids([0]))
+    tokens = [ids(prompt[29:]), ids(other), ids(prompt[29:])]
+    logits = runtime.prefill(range(3), tokens, ids([29, 0, 29]))
+    whole = golden["logits"][2, 30]
+    for row, expected in zip(logits, (whole, golden["logits"][1, 11], whole), strict=True):
+        runtime.check(row, expected)
+
+
 def test_draws_are_of_the_slots_own_logits_and_feed_the_next_step(open_runtime, case):
     name, golden = case
     runtime, prompts = open_runtime(name), golden["prompts"][:3]
