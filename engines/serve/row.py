@@ -75,9 +75,9 @@ class Row:
         return self.drawn is not None and len(self.known) + 1 == self.full
 
     @property
-    def generated(self) -> int:
-        """Tokens of the answer so far."""
-        return len(self.known) - len(self.prompt_ids)
+    def answer(self) -> list[int]:
+        """What was drawn or forced so far; the path to a fork of the options is neither."""
+        return self.known[len(self.prompt_ids) :] if self.prompt.draws else []
 
     def seen(self) -> NDArray[np.int32]:
         """The tokens of `known`, one bit each, for its repetition penalty."""
@@ -119,13 +119,14 @@ class Row:
     def completion(self, reason: FinishReason, stop_token_id: int | None, now: float) -> Completion:
         admitted = now if self.admitted is None else self.admitted
         first = now if self.first_token is None else self.first_token
+        answer = self.answer
         return Completion(
-            token_ids=self.known[len(self.prompt_ids) :],
+            token_ids=answer,
             finish_reason=reason,
             stop_token_id=stop_token_id,
             prompt_tokens=len(self.prompt_ids),
             cached_tokens=self.cached_tokens,
-            completion_tokens=self.generated,
+            completion_tokens=len(answer),
             forced_tokens=self.forced_tokens,
             queue_ms=(admitted - self.submitted) * 1e3,
             prefill_ms=(first - admitted) * 1e3,

@@ -13,6 +13,7 @@ from engines.serve.costs import StepCosts
 from engines.serve.engine import Engine
 from engines.serve.options import OptionTree, log_softmax
 from engines.serve.prompt import Prompt
+from engines.serve.stepper import Stepper
 from tests.unit.serve.fake_runtime import MASK, FakeRuntime
 
 WAIT = 20
@@ -80,6 +81,19 @@ def test_options_that_part_at_once_cost_one_prefill(start):
 
 def test_a_single_option_is_certain(start):
     assert start().submit(Prompt([1], 1, options=OptionTree([[5, END]]))).wait(WAIT).logprobs == (0.0,)
+
+
+def test_what_ends_on_the_way_to_a_fork_has_no_answer():
+    ended = []
+    stepper = Stepper(FakeRuntime(slots=1), 1, StepCosts(), ended.append)
+    options = OptionTree([[4, 5, 6, END], [4, 5, 7, END], [8, END]])
+    row = Engine(FakeRuntime())._row(Prompt([1, 2], 1, options=options))
+    stepper.add(row)
+    stepper.step()
+    assert row.known == [1, 2, 4, 5] and not ended
+    stepper.end(row, "expired")
+    completion = row.generation.wait(WAIT)
+    assert (completion.token_ids, completion.completion_tokens) == ([], 0)
 
 
 @pytest.mark.parametrize("options", [[[]], [[4], [4]], [[4], [4, 5]], [[4, 5], [4]], [[], [4]]])
