@@ -15,7 +15,7 @@ from engines.build.windows import Windows
 from engines.errors import BuildError
 from engines.manifest import Dialect, FileEntry
 
-REVISION = 3
+REVISION = 4
 """Raised when the same checkpoint and options give other files than before."""
 FP8_CAPABILITY = (8, 9)
 

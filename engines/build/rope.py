@@ -19,9 +19,12 @@ _KINDS = ("default", "linear", "yarn", "llama3")
 
 @dataclass(frozen=True)
 class Rope:
-    """`dims` leading (or trailing, for latent attention) elements of each head are rotated."""
+    """`dims` leading (or trailing, for latent attention) elements of each head are rotated.
 
-    dims: int
+    share: elements that the head's partial factor asks for; an odd number's last pair takes one more.
+    """
+
+    share: int
     theta: float
     interleaved: bool
     kind: str = "default"
@@ -35,6 +38,10 @@ class Rope:
     magnitude: float = 1.0
     softmax_magnitude: float = 1.0
 
+    @property
+    def dims(self) -> int:
+        return self.share + self.share % 2
+
     def reach(self, context: int) -> int:
         """Positions there are: `context`, or what YaRN lengthens it to (model cards tell to add that beside
         the context as it was trained)."""
@@ -47,7 +54,7 @@ class Rope:
         return np.cos(angles) * scale, np.sin(angles) * scale
 
     def _frequencies(self) -> NDArray[np.float32]:
-        exponent = np.arange(0, self.dims, 2, dtype=np.float32) / np.float32(self.dims)
+        exponent = np.arange(0, self.dims, 2, dtype=np.float32) / np.float32(self.share)
         base: NDArray[np.float32] = (1.0 / np.power(np.float32(self.theta), exponent)).astype(np.float32)
         if self.kind == "linear":
             return base / np.float32(self.factor)
@@ -97,10 +104,9 @@ def parse_rope(config: Fields, width: int, share: float, *, interleaved: bool, c
     fields = Fields(values, "config.json: rope_parameters")
     fields.only("rope_type", *_KINDS)
     factor = fields.number("factor", 1.0)
-    dims = int(width * fields.number("partial_rotary_factor", share))
     kind, all_dims = values["rope_type"], fields.number("mscale_all_dim", 0.0, signed=True)
     return Rope(
-        dims=dims + dims % 2,
+        share=int(width * fields.number("partial_rotary_factor", share)),
         theta=fields.number("rope_theta", 10000.0),
         interleaved=interleaved,
         kind=kind,

@@ -36,6 +36,13 @@ def test_default_rotates_its_share_of_a_head():
     assert rope(rope_parameters={"partial_rotary_factor": 1.0, "rope_theta": 5e5}).theta == 5e5
 
 
+def test_the_share_of_a_head_may_be_odd():
+    """As the reference: 3 of 6 elements asked for, so two pairs are rotated, at powers of thirds."""
+    found = rope(6)
+    assert found.dims == 4
+    np.testing.assert_allclose(frequencies(found), [1, 10000.0 ** -(2 / 3)], rtol=1e-5)
+
+
 @pytest.mark.parametrize("key", ["type", "rope_type"])
 def test_linear_slows_every_pair(key):
     found = rope(rope_scaling={key: "linear", "factor": 4.0})
