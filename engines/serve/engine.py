@@ -193,6 +193,9 @@ class Engine:
             raise InvalidPrompt("token_ids must be a flat list of integers")
         if ids.min() < 0 or ids.max() >= self._runtime.vocab_size:
             raise InvalidPrompt(f"token ids must be in [0, {self._runtime.vocab_size})")
+        stops = self._eos if prompt.stop_token_ids is None else frozenset(prompt.stop_token_ids)
+        if prompt.stop_token_ids is not None and not all(0 <= t < self._runtime.vocab_size for t in stops):
+            raise InvalidPrompt(f"stop tokens must be in [0, {self._runtime.vocab_size})")
         if prompt.embed and self._runtime.hidden_size is None:
             raise HiddenStateMissing
         options = prompt.options
@@ -210,7 +213,6 @@ class Engine:
             )
         if prompt.grammar is not None and self._compiler is None:
             raise GrammarError("this engine has no tokenizer, so it cannot follow a response format")
-        stops = self._eos if prompt.stop_token_ids is None else frozenset(prompt.stop_token_ids)
         seed = prompt.sampling.seed
         return Row(
             number=next(self._numbers),

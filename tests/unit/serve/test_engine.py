@@ -299,6 +299,9 @@ def test_what_can_never_run_is_refused_at_once(start):
     for wrong in ([-1], [10], ["a"], [1.5]):
         with pytest.raises(InvalidPrompt):
             engine.submit(Prompt(wrong, 1))
+    for stop in (-1, 97):
+        with pytest.raises(InvalidPrompt, match="stop tokens"):
+            engine.submit(Prompt([1], 1, stop_token_ids=[3, stop]))
     with pytest.raises(InvalidPrompt):
         Prompt([], 1)
     with pytest.raises(InvalidPrompt):
