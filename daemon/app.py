@@ -167,7 +167,13 @@ class App:
         """Why no request can be answered well, as a sentence."""
         if self._consumer is None:
             return "no broker has been reached yet; the log says why"
-        return self._fleet.problem() if self._consumer.partitions else "no partition is assigned yet"
+        if not self._consumer.partitions:
+            return "no partition is assigned yet"
+        if self._consumer.silent:
+            return (
+                "no broker has answered for `kafka.session_timeout_seconds`; check that they can be reached"
+            )
+        return self._fleet.problem()
 
     async def _until_stopped(self, *work: Coroutine[Any, Any, None]) -> BaseException | None:
         """Run everything side by side until a signal comes or one of them ends, which is a failure."""

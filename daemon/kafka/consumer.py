@@ -57,6 +57,7 @@ class Consumer:
         self._settings = settings
         self._handler = handler
         self._draining = asyncio.Event()
+        self._silence_told = False
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._poll: asyncio.Task[None] | None = None
         self._orders: asyncio.Task[None] | None = None
@@ -165,6 +166,12 @@ class Consumer:
         """Partitions that this process works on."""
         return sum(not lane.suspended for lane in self._assignment.lanes.values())
 
+    @property
+    def silent(self) -> bool:
+        """Whether for a session timeout no broker has acknowledged that its partitions are this process's:
+        it takes in nothing then, and what is ready may not be committed."""
+        return self.partitions > 0 and not self._lease.held
+
     def lag(self) -> int:
         """Records of the assigned partitions that were not delivered to us yet, as far as known."""
         lag = 0
@@ -195,6 +202,7 @@ class Consumer:
         while True:
             # Never cancelled while the consumer lives: the client would leak its fetch context.
             batches = await self._consumer.getmany(timeout_ms=_POLL_MILLISECONDS, max_records=most)
+            self._tell_silence()
             if batches and not self._lease.held:
                 for partition in batches:
                     self._assignment.rewind(partition)
@@ -207,6 +215,21 @@ class Consumer:
                 lane.offer(records)
                 if lane.full:
                     self._consumer.pause(partition)
+
+    def _tell_silence(self) -> None:
+        """The client tries to reach brokers that are away without a word."""
+        if self.silent == self._silence_told or self._draining.is_set():
+            return
+        self._silence_told = self.silent
+        if self.silent:
+            log.warning(
+                "kafka_silent",
+                servers=self._settings.bootstrap_servers,
+                seconds=self._settings.session_timeout_seconds,
+                check="the brokers are up, this host reaches what they advertise",
+            )
+        else:
+            log.info("kafka_heard_again")
 
     def _fail(self, error: BaseException) -> None:
         heard = not self._draining.is_set()  # by whoever waits for `run`
