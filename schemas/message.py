@@ -5,9 +5,16 @@ Source of the form: https://platform.openai.com/docs/api-reference/chat/create (
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from schemas.strict import Strict
+
+
+class TextPart(BaseModel):
+    """A part of a message's content; what else it says is passed over."""
+
+    type: Literal["text"]
+    text: str
 
 
 def _join_text_parts(content: Any) -> Any:
@@ -22,7 +29,7 @@ def _join_text_parts(content: Any) -> Any:
     return "".join(parts)
 
 
-Text = Annotated[str, BeforeValidator(_join_text_parts)]
+Text = Annotated[str, BeforeValidator(_join_text_parts, json_schema_input_type=str | list[TextPart])]
 
 
 class FunctionCall(Strict):

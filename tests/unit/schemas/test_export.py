@@ -21,6 +21,16 @@ def test_schema_and_model_agree_on_a_request():
         jsonschema.validate({**accepted, "querry": "typo"}, schema)
 
 
+def test_the_schema_accepts_content_in_parts():
+    schema = export.documents()["request.schema.json"]
+    part = {"type": "text", "text": "hello"}
+    jsonschema.validate({"messages": [{"role": "user", "content": [part]}]}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(
+            {"messages": [{"role": "user", "content": [part | {"type": "image_url"}]}]}, schema
+        )
+
+
 def test_every_reference_of_the_asyncapi_document_resolves():
     document = export.asyncapi()
 
