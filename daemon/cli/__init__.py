@@ -1,5 +1,6 @@
 """The `autoglm` command. Each file here is one command; heavy imports wait until a command needs them."""
 
+import io
 import sys
 from typing import Annotated
 
@@ -53,6 +54,9 @@ app.add_typer(engine.app, name="engine")
 
 def main() -> None:
     """Entry point: expected errors are one sentence on standard error, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Answers are in any language, the terminal's encoding may be for one: as standard error does it.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except AutoGLMError as error:

@@ -7,17 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
-from daemon.cli.options import Config
+from daemon.cli.options import Config, sendable
 
 TIMEOUT_SECONDS = 60.0
 
 
 def ask(
-    text: Annotated[str, typer.Argument(help="What to ask.")],
-    user: Annotated[str | None, typer.Option(help="On whose behalf: `user_id` of the request.")] = None,
-    tools: Annotated[str | None, typer.Option(help="Tools to offer: a,b. Default: all; '' for none.")] = None,
+    text: Annotated[str, typer.Argument(help="What to ask.", callback=sendable)],
+    user: Annotated[
+        str | None, typer.Option(help="On whose behalf: `user_id` of the request.", callback=sendable)
+    ] = None,
+    tools: Annotated[
+        str | None, typer.Option(help="Tools to offer: a,b. Default: all; '' for none.", callback=sendable)
+    ] = None,
     key: Annotated[
-        str | None, typer.Option(help="Record key: the conversation, for order and memory.")
+        str | None,
+        typer.Option(help="Record key: the conversation, for order and memory.", callback=sendable),
     ] = None,
     fields: Annotated[
         str, typer.Option(help='More of the request, a JSON object: \'{"task": "summarize"}\'.')
@@ -41,7 +46,8 @@ def ask(
 def _object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"not JSON: {error}", param_hint="--fields") from error
     if not isinstance(value, dict):
         raise typer.BadParameter('not an object; write {"name": value}', param_hint="--fields")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.cli.options import Config, not_empty
+from daemon.cli.options import Config, not_empty, sendable
 
 
 def cancel(
@@ -13,7 +13,9 @@ def cancel(
     correlation: Annotated[
         bool, typer.Option("--correlation", help="ID is the request's `correlation-id` header.")
     ] = False,
-    key: Annotated[str | None, typer.Option(help="Only a request with this record key.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Only a request with this record key.", callback=sendable)
+    ] = None,
     config: Config = None,
 ) -> None:
     """Tell every daemon that a request is not wanted any more; it is answered `cancelled`."""

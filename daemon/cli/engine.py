@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from daemon.cli.options import Config, above_zero, not_empty
+from daemon.cli.options import Config, above_zero, not_empty, sendable
 
 if TYPE_CHECKING:
     from schemas.control import EngineOrder
@@ -14,20 +14,24 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Change the engines of running daemons; their logs and metrics tell how it went.")
 
 Name = Annotated[str, typer.Argument(help="The engine, as requests and routes name it.", callback=not_empty)]
-Instance = Annotated[str | None, typer.Option(help="Only this daemon, as in its metrics; left out: all.")]
+Instance = Annotated[
+    str | None, typer.Option(help="Only this daemon, as in its metrics; left out: all.", callback=sendable)
+]
 
 
 @app.command()
 def load(
     name: Name,
-    path: Annotated[Path, typer.Argument(help="The engine folder, on the daemons' hosts.")],
+    path: Annotated[
+        Path, typer.Argument(help="The engine folder, on the daemons' hosts.", callback=sendable)
+    ],
     slots: Annotated[int | None, typer.Option(min=1, help="As in the settings.")] = None,
     capacity: Annotated[int | None, typer.Option(min=16, help="As in the settings.")] = None,
     memory: Annotated[
         float | None, typer.Option(max=1, help="As in the settings.", callback=above_zero)
     ] = None,
     replicas: Annotated[int | None, typer.Option(min=1, help="As in the settings.")] = None,
-    device: Annotated[str | None, typer.Option(help="As in the settings.")] = None,
+    device: Annotated[str | None, typer.Option(help="As in the settings.", callback=sendable)] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="As in the settings.")] = None,
     instance: Instance = None,
     config: Config = None,

@@ -1,9 +1,13 @@
 """Options that several commands share, and what they refuse."""
 
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
+
+T = TypeVar("T", str, Path, None)
 
 Config = Annotated[
     Path | None,
@@ -11,11 +15,23 @@ Config = Annotated[
 ]
 
 
+def sendable(said: T) -> T:
+    """Callback of what goes into a record: Python hides bytes that are no text in this terminal's encoding in
+    lone surrogates, and records are UTF-8. Raises BadParameter.
+    """
+    try:
+        os.fspath(said or "").encode()
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        raise typer.BadParameter(f"not text in this terminal's encoding, {encoding}") from None
+    return said
+
+
 def not_empty(text: str) -> str:
-    """Callback of an argument. Raises BadParameter."""
+    """Callback of an argument that goes into a record. Raises BadParameter."""
     if not text:
         raise typer.BadParameter("must not be empty")
-    return text
+    return sendable(text)
 
 
 def above_zero(number: float | None) -> float | None:

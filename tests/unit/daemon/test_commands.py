@@ -20,6 +20,12 @@ def run(*arguments):
         (("engine", "retire", ""), "must not be empty"),
         (("engine", "load", "", "/engine"), "must not be empty"),
         (("engine", "load", "main", "/engine", "--memory", "0"), "'--memory': 0 is not above 0"),
+        (("ask", "caf\udce9"), "not text in this terminal's encoding"),
+        (("ask", "hello", "--key", "\udcff"), "not text in this terminal's encoding"),
+        (("ask", "hello", "--fields", '{"user_id": "\\ud800"}'), "surrogates not allowed"),
+        (("cancel", "\udcff"), "not text in this terminal's encoding"),
+        (("cancel", "r1", "--key", "\udcff"), "not text in this terminal's encoding"),
+        (("engine", "load", "main", "/\udcff"), "not text in this terminal's encoding"),
     ],
 )
 def test_what_no_record_may_say_is_refused(arguments, said):
