@@ -167,13 +167,9 @@ class App:
         """Why no request can be answered well, as a sentence."""
         if self._consumer is None:
             return "no broker has been reached yet; the log says why"
-        if not self._consumer.partitions:
-            return "no partition is assigned yet"
         if self._consumer.silent:
-            return (
-                "no broker has answered for `kafka.session_timeout_seconds`; check that they can be reached"
-            )
-        return self._fleet.problem()
+            return "no broker has answered for `kafka.session_timeout_seconds`; see whether they are up"
+        return self._fleet.problem() if self._consumer.partitions else "no partition is assigned yet"
 
     async def _until_stopped(self, *work: Coroutine[Any, Any, None]) -> BaseException | None:
         """Run everything side by side until a signal comes or one of them ends, which is a failure."""

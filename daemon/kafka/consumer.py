@@ -170,7 +170,7 @@ class Consumer:
     def silent(self) -> bool:
         """Whether for a session timeout no broker has acknowledged that its partitions are this process's:
         it takes in nothing then, and what is ready may not be committed."""
-        return self.partitions > 0 and not self._lease.held
+        return self._lease.lapsed
 
     def lag(self) -> int:
         """Records of the assigned partitions that were not delivered to us yet, as far as known."""

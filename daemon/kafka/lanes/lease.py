@@ -29,6 +29,11 @@ class Lease:
     def held(self) -> bool:
         return _now() < self._until
 
+    @property
+    def lapsed(self) -> bool:
+        """Whether one was given and ran out, which takes brokers, or a process, that say nothing so long."""
+        return -math.inf < self._until <= _now()
+
     def lose(self) -> None:
         """Count on nothing before the next heartbeat is acknowledged."""
         self._until = -math.inf

@@ -46,6 +46,17 @@ async def test_it_counts_from_the_sending(group, lease):
     assert not await lease.renew()
 
 
+async def test_it_lapses_by_silence_alone(group, lease):
+    assert not lease.lapsed
+    await lease.renew()
+    group.now = 109.9
+    assert not lease.lapsed
+    group.now = 110.0
+    assert lease.lapsed
+    lease.lose()  # as before a rebalance, of which brokers have told
+    assert not lease.lapsed
+
+
 async def test_the_clients_own_heartbeats_prolong_it(group, lease):
     await lease.renew()
     group.now = 108.0
