@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from daemon import heap
 from daemon.agent.agent import Agent
 from daemon.agent.recall import Recall
-from daemon.ending import end_at_once
+from daemon.ending import end_at_once, exit_code
 from daemon.handler import Handler
 from daemon.kafka.brokers.connecting import connected
 from daemon.kafka.consumer import Consumer
@@ -53,7 +53,7 @@ class App:
 
     async def run(self) -> int:
         """Serve until a signal or a failure. Returns the exit status: 0 after a signal, 74 when the GPU
-        failed, 1 after any other failure.
+        failed, 78 when a setting turned out to be wrong, 1 after any other failure.
 
         Raises AutoGLMError when something is wrong before serving began. A second signal before that ends the
         process at once.
@@ -252,10 +252,7 @@ async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
 
 def _exit_code(failure: BaseException | None) -> int:
     """What systemd and the operator see; the engine wraps the GPU's error in its own."""
-    if failure is None:
-        return 0
-    gpu = _gpu_failure(failure)
-    return gpu.exit_code if gpu else 1
+    return 0 if failure is None else exit_code(_gpu_failure(failure) or failure)
 
 
 def _gpu_failure(failure: BaseException) -> GpuFailed | None:

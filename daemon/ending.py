@@ -7,6 +7,17 @@ import sys
 from typing import NoReturn
 
 from engines.errors import GpuFailed
+from schemas.errors import AutoGLMError, ErrorCode
+
+EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: systemd does not restart on it
+
+
+def exit_code(error: BaseException) -> int:
+    """Of a process that ends because of `error`: 74 when the GPU failed, 78 for a wrong setting, else 1."""
+    if isinstance(error, GpuFailed):
+        return error.exit_code
+    wrong = isinstance(error, AutoGLMError) and error.code is ErrorCode.CONFIGURATION
+    return EXIT_CONFIGURATION if wrong else 1
 
 
 def end(code: int) -> NoReturn:

@@ -7,11 +7,8 @@ from typing import Annotated
 import typer
 
 from daemon.cli import ask, broker, build, cancel, check, complete, demo, dlq, engine, inspect, run
-from daemon.ending import end
-from engines.errors import GpuFailed
+from daemon.ending import end, exit_code
 from schemas.errors import AutoGLMError
-
-EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: systemd does not restart on it
 
 app = typer.Typer(
     name="autoglm",
@@ -61,8 +58,7 @@ def main() -> None:
         app()
     except AutoGLMError as error:
         print(f"autoglm: {error}", file=sys.stderr)
-        usual = EXIT_CONFIGURATION if error.code == "configuration" else 1
-        end(error.exit_code if isinstance(error, GpuFailed) else usual)
+        end(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import structlog
+from aiokafka.errors import InvalidSessionTimeoutError
 
 from daemon.kafka.brokers.shared import SharedProducer
 from daemon.kafka.brokers.topics import Topics
+from daemon.kafka.errors import TimeoutRefused
 from daemon.kafka.intake.cancellations import Cancellation, Cancellations
 from daemon.kafka.intake.control import Control
 from daemon.kafka.intake.slots import Slots
@@ -104,7 +106,7 @@ class Consumer:
     async def start(self) -> None:
         """Verify or create topics, connect, join the group.
 
-        Raises TopicMissing, or aiokafka's KafkaError when the brokers cannot be reached.
+        Raises TopicMissing, TimeoutRefused, or aiokafka's KafkaError when the brokers cannot be reached.
         """
         try:
             await self._topics.start()
@@ -112,8 +114,14 @@ class Consumer:
             await self._control.start()
             self._consumer.subscribe(self._settings.request_topics, listener=self._assignment)
             await self._consumer.start()
-        except BaseException:
+        except BaseException as error:
             await self.stop()
+            if isinstance(error, InvalidSessionTimeoutError):
+                raise TimeoutRefused(
+                    f"The brokers do not accept {self._settings.session_timeout_seconds:g} s as "
+                    "`kafka.session_timeout_seconds`; stay between their `group.min.session.timeout.ms` and "
+                    "`group.max.session.timeout.ms`."
+                ) from error
             raise
 
     async def run(self) -> None:

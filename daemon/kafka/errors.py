@@ -16,6 +16,10 @@ class TopicMissing(ConfigurationError):
     """A topic that the settings name does not exist; create it or set `kafka.create_topics`."""
 
 
+class TimeoutRefused(ConfigurationError):
+    """The brokers do not accept a timeout of `[kafka]`; set one within their limits."""
+
+
 class NoSuchTopic(AutoGLMError):
     """There is no such topic; start the daemon, which creates what is missing, or create it."""
 

@@ -13,6 +13,8 @@ from daemon.errors import ConfigurationError
 Delivery = Literal["exactly-once", "at-least-once"]
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+# Milliseconds in 32 bits hold more; a time after 1970 as far back as the second can be told to brokers.
+_LONGEST_TIMEOUT, _LONGEST_MEMORY = 1e6, 1e9
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/,@\[\]]+):(?P<port>\d{1,5})")
 # Each holds one kind of record.
 _OWN_TOPICS = (
@@ -71,13 +73,22 @@ class KafkaSettings(BaseModel):
     )
     commit_max_records: int = Field(default=500, ge=1, description="Requests per commit at most.")
     transaction_timeout_seconds: float = Field(
-        default=15.0, ge=1.0, description="A transaction left open by a dead daemon blocks readers this long."
+        default=15.0,
+        ge=1.0,
+        le=_LONGEST_TIMEOUT,
+        description="A transaction left open by a dead daemon blocks readers this long.",
     )
     session_timeout_seconds: float = Field(
-        default=10.0, gt=0.0, description="After this silence the group gives the partitions to others."
+        default=10.0,
+        gt=0.0,
+        le=_LONGEST_TIMEOUT,
+        description="After this silence the group gives the partitions to others.",
     )
     rebalance_grace_seconds: float = Field(
-        default=5.0, ge=0.0, description="How long requests in work may hold up a rebalance."
+        default=5.0,
+        ge=0.0,
+        le=_LONGEST_TIMEOUT,
+        description="How long requests in work may hold up a rebalance.",
     )
     drain_grace_seconds: float = Field(
         default=30.0, ge=0.0, description="How long requests in work may take when the daemon stops."
@@ -98,11 +109,13 @@ class KafkaSettings(BaseModel):
     cancel_keep_seconds: float = Field(
         default=60.0,
         ge=0.0,
+        le=_LONGEST_MEMORY,
         description="How long a cancel waits for its request, also while no daemon runs.",
     )
     duplicate_window_seconds: float = Field(
         default=60.0,
         ge=0.0,
+        le=_LONGEST_MEMORY,
         description="A request that comes again this soon gets its first reply; 0: never.",
     )
     duplicate_window_requests: int = Field(

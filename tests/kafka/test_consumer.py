@@ -11,7 +11,7 @@ from aiokafka.protocol.group import HeartbeatRequest
 from daemon.errors import InvalidJson
 from daemon.kafka.consumer import Consumer
 from daemon.kafka.envelope import Envelope
-from daemon.kafka.errors import HandlerFailed, TopicMissing
+from daemon.kafka.errors import HandlerFailed, TimeoutRefused, TopicMissing
 from daemon.kafka.publishing.deadletter import dead_letter
 from daemon.kafka.record import Outgoing
 from daemon.kafka.replies import error_reply, reply_record
@@ -257,6 +257,12 @@ async def test_missing_topics_are_named_unless_we_may_create_them(broker, name):
     consumer = Consumer(chosen, echo(chosen))
     with pytest.raises(TopicMissing, match=rf"{name}\.control, {name}\.dead-letters"):
         await consumer.start()
+
+
+async def test_a_session_timeout_that_the_brokers_refuse_is_named(broker, name):
+    chosen = settings(broker.bootstrap_servers, name, session_timeout_seconds=0.4)
+    with pytest.raises(TimeoutRefused, match=r"0\.4 s as `kafka\.session_timeout_seconds`.*`group\.min"):
+        await Consumer(chosen, echo(chosen)).start()
 
 
 async def test_foreign_commit_metadata_is_tolerated(broker, name):

@@ -1,4 +1,4 @@
-"""What /livez and /readyz of a whole daemon say while its only broker goes away and comes back."""
+"""Whole daemons and their brokers: which settings these refuse, and who is ready when they are away."""
 
 import json
 import time
@@ -42,6 +42,15 @@ def until(status, url):
     return found[1]
 
 
+def test_a_timeout_that_the_brokers_refuse_ends_a_daemon_as_any_wrong_setting(broker, name, tmp_path):
+    kafka, log = settings(broker.bootstrap_servers, name), tmp_path / "log"
+    wrong = {"AUTOGLM_KAFKA__TRANSACTION_TIMEOUT_SECONDS": "10000"}
+    with DaemonProcess(environment(kafka, tmp_path, **wrong), log=log) as daemon:
+        assert daemon.process.wait(SECONDS) == 78
+    assert "10000 s as `kafka.transaction_timeout_seconds`; stay below" in log.read_text()
+
+
+@pytest.mark.timeout(300)  # it waits until a broker that was started anew has let the daemon in again
 def test_a_daemon_is_not_ready_while_its_brokers_are_away(frail_broker, name, tmp_path):
     kafka, log = settings(frail_broker.bootstrap_servers, name), tmp_path / "log"
     with DaemonProcess(environment(kafka, tmp_path), log=log):

@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from functools import partial
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.errors import (
+    IllegalOperation,
+    InvalidProducerEpoch,
+    InvalidTransactionTimeout,
+    KafkaError,
+    ProducerFenced,
+)
 
 from daemon.kafka.brokers.producer import close, may_pass, new_producer, refuses, send, send_all, start
-from daemon.kafka.errors import LaneFenced, RecordsRefused
+from daemon.kafka.errors import LaneFenced, RecordsRefused, TimeoutRefused
 from daemon.kafka.progress.offsets import Mark
 from daemon.kafka.record import Outgoing
 from daemon.kafka.settings import KafkaSettings
@@ -35,7 +41,7 @@ class TransactionalPublisher:
     async def open(self, topic: str, partition: int) -> "TransactionalLane":
         """Fences the partition's former owner; its open transaction is aborted when this returns.
 
-        Raises LaneFenced when the brokers could not do that now.
+        Raises LaneFenced when the brokers could not do that now, TimeoutRefused when they never will.
         """
         settings = self._settings
         producer = new_producer(
@@ -48,6 +54,11 @@ class TransactionalPublisher:
         async with self._opening:
             try:
                 await start(producer, limit)
+            except InvalidTransactionTimeout as error:
+                raise TimeoutRefused(
+                    f"The brokers do not accept {limit:g} s as `kafka.transaction_timeout_seconds`; stay "
+                    "below their `transaction.max.timeout.ms`."
+                ) from error
             except Exception as error:
                 if may_pass(error):
                     raise LaneFenced(f"No transactions at the moment ({error!r}).") from error

@@ -37,3 +37,18 @@ async def test_they_are_told_before_engines_are_looked_for(tmp_path):
 def test_a_factor_that_no_broker_takes_is_refused(factor):
     with pytest.raises(ValidationError, match="write 1 or more, or -1 for the brokers' default"):
         KafkaSettings(replication_factor=factor)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "session_timeout_seconds",
+        "transaction_timeout_seconds",
+        "rebalance_grace_seconds",
+        "cancel_keep_seconds",
+        "duplicate_window_seconds",
+    ],
+)
+def test_times_that_cannot_be_told_to_the_brokers_are_refused(key):
+    with pytest.raises(ValidationError, match=f"{key}\n.*less than or equal to"):
+        KafkaSettings(**{key: float("inf")})
