@@ -35,7 +35,7 @@ def gone(pid: int, within_seconds: float) -> bool:
 
 
 async def test_keeps_data_and_port_over_stop_and_crash(tmp_path):
-    broker = EmbeddedBroker(tmp_path / "data")
+    broker = EmbeddedBroker(tmp_path / "josé 数据")  # as below somebody's home folder
     try:
         address = broker.start()
         admin = AIOKafkaAdminClient(bootstrap_servers=address)

@@ -35,4 +35,11 @@ def server_properties(data: Path, port: int, controller_port: int, extra: Mappin
         "group.min.session.timeout.ms": "500",
         **extra,
     }
-    return "".join(f"{key}={value}\n" for key, value in settings.items())
+    return "".join(f"{key}={_escaped(value)}\n" for key, value in settings.items())
+
+
+def _escaped(value: str) -> str:
+    """As java.util.Properties reads it, which takes bytes for Latin-1: ASCII, with UTF-16 in escapes."""
+    units = value.replace("\\", r"\\").encode("utf-16-be", "surrogatepass")
+    codes = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
