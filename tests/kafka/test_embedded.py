@@ -54,6 +54,7 @@ async def test_keeps_data_and_port_over_stop_and_crash(tmp_path):
         broker.stop()
     assert broker.pid is None
     assert gone(pid, 1.0)
+    assert [folder.name for folder in tmp_path.iterdir()] == [broker.data.name]
 
 
 async def put(address: str, value: bytes) -> None:
@@ -94,6 +95,13 @@ def test_a_busy_port_is_named(tmp_path, broker):
         port = taken.getsockname()[1]
         with pytest.raises(PortBusy, match=f"Port {port} is taken"):
             EmbeddedBroker(tmp_path, port=port).start()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_folder_that_cannot_be_used_is_named(tmp_path, broker, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(BrokerFailed, match=rf"cannot be kept in {tmp_path / place}: .*; choose a folder"):
+        EmbeddedBroker(tmp_path / place).start()
 
 
 def test_data_in_use_is_refused_and_nothing_is_left_running(tmp_path, broker):

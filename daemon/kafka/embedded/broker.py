@@ -70,8 +70,14 @@ class EmbeddedBroker:
         """
         find_java()
         resolve_jars(self._cache)
-        self.data.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.data)
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.data)
+        except OSError as error:
+            raise BrokerFailed(
+                f"The broker's data cannot be kept in {self.data}: {error.strerror}; choose a folder that "
+                "this user may write to."
+            ) from error
         try:
             self._run()
         except BaseException:
