@@ -38,8 +38,8 @@ class HealthServer:
         except OSError as error:
             await self._runner.cleanup()
             raise ConfigurationError(
-                f"cannot listen on {self._host}:{self._port} ({error.strerror}); "
-                "set `metrics.port` to a free port, or to 0 to have one chosen."
+                f"cannot listen on {self._host}:{self._port} ({error.strerror}); set `metrics.host` to an "
+                "address of this host and `metrics.port` to a free port, or to 0 to have one chosen."
             ) from error
         return int(self._runner.addresses[0][1])
 

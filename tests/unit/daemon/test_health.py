@@ -45,3 +45,10 @@ async def test_a_taken_port_is_named_with_the_remedy():
             await server(metrics, port=port).start()
     finally:
         await first.stop()
+
+
+async def test_an_address_of_another_host_is_refused_by_the_settings_name():
+    metrics = Metrics("host/1")
+    door = HealthServer("192.0.2.1", 0, metrics.registry, lambda: None, lambda: None, lambda: None)
+    with pytest.raises(ConfigurationError, match=r"192\.0\.2\.1:0 .*; set `metrics\.host`"):
+        await door.start()
