@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from daemon.cli.options import above_zero
 from engines.manifest import Precision
 
 if TYPE_CHECKING:
@@ -44,7 +45,9 @@ def build(
         list[str] | None, typer.Option(help="TensorRT: target compute capability, as 8.9; may be repeated.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what it would need.")] = False,
-    device_gib: Annotated[float | None, typer.Option(help="With --dry-run: memory of the GPU.")] = None,
+    device_gib: Annotated[
+        float | None, typer.Option(help="With --dry-run: memory of the GPU.", callback=above_zero)
+    ] = None,
 ) -> None:
     """Build an engine from a checkpoint."""
     from rich.console import Console

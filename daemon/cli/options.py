@@ -1,5 +1,6 @@
 """Options that several commands share, and what they refuse."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -36,6 +37,6 @@ def not_empty(text: str) -> str:
 
 def above_zero(number: float | None) -> float | None:
     """Callback of an option; typer's own `min` would let 0 pass. Raises BadParameter."""
-    if number is not None and not number > 0:
-        raise typer.BadParameter(f"{number:g} is not above 0")
+    if number is not None and not 0 < number < math.inf:
+        raise typer.BadParameter(f"{number:g} is not a number above 0")
     return number
