@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from daemon.kafka.record import Headers, Incoming
+from daemon.kafka.settings import TOPIC_NAME
 
 _CORRELATION = ("correlation-id", "kafka_correlationId", "ce_correlationid", "ce_id")
 _TENANT = ("tenant", "ce_tenant")
 _REPLY_TOPIC = ("reply-topic", "kafka_replyTopic", "ce_replytopic")
-# The names Kafka itself accepts; what is no topic name is not worth asking a broker for.
-_TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _MILLISECONDS_FROM = 1e11  # as seconds that is the year 5138
 
 
@@ -63,7 +62,8 @@ class Envelope:
 
     @property
     def reply_topic_is_valid(self) -> bool:
-        return self.reply_topic is not None and _TOPIC.fullmatch(self.reply_topic) is not None
+        """What is no topic name is not worth asking a broker for."""
+        return self.reply_topic is not None and TOPIC_NAME.fullmatch(self.reply_topic) is not None
 
 
 def _echo(raw: dict[str, bytes], correlation: str | None) -> Headers:

@@ -16,6 +16,7 @@ SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 # Milliseconds in 32 bits hold more; a time after 1970 as far back as the second can be told to brokers.
 _LONGEST_TIMEOUT, _LONGEST_MEMORY = 1e6, 1e9
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/,@\[\]]+):(?P<port>\d{1,5})")
+TOPIC_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 # Each holds one kind of record.
 _OWN_TOPICS = (
     "reply_topic",
@@ -160,6 +161,19 @@ class KafkaSettings(BaseModel):
             self.sasl_username is None or self.sasl_password is None
         ):
             raise ValueError(f"{self.security_protocol} needs sasl_username and sasl_password")
+        return self
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        """The names that Kafka itself accepts."""
+        for key in ("request_topics", *_OWN_TOPICS):
+            named: str | tuple[str, ...] = getattr(self, key)
+            for topic in (named,) if isinstance(named, str) else named:
+                if not TOPIC_NAME.fullmatch(topic):
+                    raise ValueError(
+                        f"{key}: {topic!r} is no topic name; write 1 to 249 of A-Z a-z 0-9 . _ -, "
+                        "and not . or .. alone"
+                    )
         return self
 
     @model_validator(mode="after")

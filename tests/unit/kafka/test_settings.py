@@ -52,3 +52,10 @@ def test_a_factor_that_no_broker_takes_is_refused(factor):
 def test_times_that_cannot_be_told_to_the_brokers_are_refused(key):
     with pytest.raises(ValidationError, match=f"{key}\n.*less than or equal to"):
         KafkaSettings(**{key: float("inf")})
+
+
+@pytest.mark.parametrize("key", ["request_topics", "reply_topic", "control_topic"])
+@pytest.mark.parametrize("topic", ["", "a b", "é", ".", "a/b", "a" * 250])
+def test_what_is_no_topic_name_is_refused(key, topic):
+    with pytest.raises(ValidationError, match=f"{key}: .* is no topic name"):
+        KafkaSettings(**{key: (topic,) if key == "request_topics" else topic})
