@@ -15,6 +15,7 @@ from daemon.kafka.settings import TOPIC_NAME
 _CORRELATION = ("correlation-id", "kafka_correlationId", "ce_correlationid", "ce_id")
 _TENANT = ("tenant", "ce_tenant")
 _REPLY_TOPIC = ("reply-topic", "kafka_replyTopic", "ce_replytopic")
+_LEAP_SECOND = re.compile(r"(?<=:[0-9]{2}):60(?![0-9])")
 _MILLISECONDS_FROM = 1e11  # as seconds that is the year 5138
 
 
@@ -105,8 +106,10 @@ def _deadline(text: str) -> float | None:
 
 
 def _from_date(text: str) -> float | None:
+    """RFC 3339 allows lower case, and a leap second: in Unix time that is the one which follows."""
+    plain, leaps = _LEAP_SECOND.subn(":59", text.upper())
     try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        moment = datetime.fromisoformat(plain)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() + leaps
     except (ValueError, OverflowError):
         return None
