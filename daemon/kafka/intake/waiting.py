@@ -49,7 +49,7 @@ class Waiting:
         user, key = text(value.get("user_id")), record.key
         name, fingerprint = text(value.get("id")) or envelope.correlation_id, None
         if group is not None and name is not None and fits:
-            fingerprint = fingerprint_of(group, key, name, body)
+            fingerprint = fingerprint_of(group, envelope.tenant, key, name, body)
         # A duplicate waits for its first, also where nothing else would make it wait.
         order = fingerprint if unordered or key is None else key
         return cls(

@@ -1,10 +1,10 @@
 """Requests that come twice from upstream: the second gets the first one's reply.
 
-The same request is the same key, id (of the value, else the correlation id) and value, byte for byte; the
-same id with another value is another request. Remembered are replies that say `ok` or report tool calls:
-whoever was refused may ask again. A remembered reply carries the header `request-fingerprint`, by which the
-partition's next owner finds it in the default reply topic; one that went to a topic of the caller's choice is
-remembered only as long as the process has the partition.
+The same request is the same key, id (of the value, else the correlation id), tenant and value, byte for byte;
+the same id with another value is another request, and nobody gets another tenant's reply. Remembered are
+replies that say `ok` or report tool calls: whoever was refused may ask again. A remembered reply carries the
+header `request-fingerprint`, by which the partition's next owner finds it in the default reply topic; one
+that went to a topic of the caller's choice is remembered only as long as the process has the partition.
 """
 
 import hashlib
@@ -73,10 +73,11 @@ class Window:
             self._firsts.popitem(last=False)
 
 
-def fingerprint_of(group: str, key: bytes | None, id_: str, value: bytes) -> bytes:
+def fingerprint_of(group: str, tenant: str | None, key: bytes | None, id_: str, value: bytes) -> bytes:
     """32 hexadecimal digits. Another group answers the same requests anew."""
     digest = hashlib.blake2b(digest_size=16)
-    for part in (group.encode(), b"" if key is None else b"k" + key, id_.encode(errors="replace"), value):
+    whose = (group.encode(), b"" if tenant is None else b"t" + tenant.encode())
+    for part in (*whose, b"" if key is None else b"k" + key, id_.encode(errors="replace"), value):
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest().encode()
 

@@ -11,13 +11,15 @@ def first(fingerprint: bytes, age: float = 0.0) -> First:
     return First(fingerprint, "t/0/1", time.time() - age, b"{}")
 
 
-def test_key_id_value_and_group_all_count_and_cannot_be_shifted_into_one_another():
+def test_group_tenant_key_id_and_value_all_count_and_cannot_be_shifted_into_one_another():
     same = [
-        fingerprint_of("g", b"k", "id", b"v"),
-        fingerprint_of("g", b"k", "i", b"dv"),
-        fingerprint_of("g", None, "id", b"v"),
-        fingerprint_of("g", b"", "id", b"v"),
-        fingerprint_of("gk", b"", "id", b"v"),
+        fingerprint_of("g", None, b"k", "id", b"v"),
+        fingerprint_of("g", None, b"k", "i", b"dv"),
+        fingerprint_of("g", None, None, "id", b"v"),
+        fingerprint_of("g", None, b"", "id", b"v"),
+        fingerprint_of("gk", None, b"", "id", b"v"),
+        fingerprint_of("g", "k", None, "id", b"v"),
+        fingerprint_of("g", "", b"k", "id", b"v"),
     ]
     assert len(set(same)) == len(same)
 

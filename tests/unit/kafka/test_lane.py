@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from types import SimpleNamespace
 
@@ -369,6 +370,22 @@ async def test_a_duplicate_waits_for_its_first_and_gets_the_same_reply_without_w
     assert sorted(worked) == [0, 2, 3, 4, 5, 6, 7, 8]
     assert memory.records.count(b'{"status": "ok", "by": 0}') == 2
     assert memory.records.count(b'{"status": "ok", "by": 8}') == 2
+
+
+async def test_nobody_gets_the_reply_of_another_tenant():
+    memory = Memory()
+
+    async def ok(record, emit):
+        return [Outgoing("r", None, b'{"status": "ok", "by": %d}' % record.offset)]
+
+    one = lane(memory, ok, Progress(0), 1, 0, max_in_flight=8)
+    await one.start()
+    for offset, tenant in enumerate([b"a", b"b", b"a", None, None]):
+        headers = (("tenant", tenant),)
+        one.offer(delivered(offset, key=b"k", value=b'{"id": "1", "query": "my orders"}', headers=headers))
+    await has(memory, 5)
+    await one.close()
+    assert [json.loads(reply)["by"] for reply in memory.records] == [0, 1, 0, 3, 3]
 
 
 async def test_a_commit_that_is_cut_off_is_not_made_good_without_its_replies():
