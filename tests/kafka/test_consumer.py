@@ -5,6 +5,7 @@ import json
 from collections import defaultdict
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import RequestTimedOutError
 from aiokafka.protocol.group import HeartbeatRequest
 
@@ -307,3 +308,37 @@ async def test_nothing_is_taken_in_while_the_group_is_silent_and_nothing_is_lost
         silent = False
         replies = await read(address, f"{name}.replies", 5)
     assert sorted(reply.value for reply in replies) == sorted(handled) == [b"%d" % n for n in range(5)]
+
+
+@BOTH
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_request_topic_made_anew_is_read_from_its_beginning(broker, name, delivery, busy):
+    """Nothing is committed of the former one any more: it would count for the new one."""
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=1, delivery=delivery, rebalance_grace_seconds=1.0)
+    requests = f"{name}.requests"
+    await create_topic(address, requests)
+    until, answer = asyncio.Event(), echo(chosen)
+
+    async def handler(record, emit):
+        if record.value == b"wait":
+            await until.wait()
+        return await answer(record, emit)
+
+    async with running(chosen, handler) as consumer:
+        await opened(consumer)
+        await put(address, requests, [(None, b"old")] * 3 + [(None, b"wait")] * busy)
+        await read(address, f"{name}.replies", 3)
+        admin = AIOKafkaAdminClient(bootstrap_servers=address)
+        await admin.start()
+        await admin.delete_topics([requests])
+        await admin.close()
+        until.set()
+        await opened(consumer, 0)
+        await create_topic(address, requests)
+        await asyncio.gather(*consumer._assignment._closings)
+        await put(address, requests, [(None, b"new %d" % number) for number in range(5)])
+        await consumer._consumer._client.force_metadata_update()  # it would take minutes otherwise
+        await opened(consumer, 1)
+        replies = {reply.value for reply in await read(address, f"{name}.replies", 8)}
+    assert replies >= {b"new %d" % number for number in range(5)}

@@ -77,9 +77,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             self._moving = True
             self._lease.lose()
             await self._cancel_openings()
-            lanes = list(self.lanes.values())
-            for lane in lanes:
-                lane.suspend()
+            lanes = self._suspend()
             await asyncio.gather(*[lane.settle(self._settings.rebalance_grace_seconds) for lane in lanes])
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
@@ -107,15 +105,27 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         self._draining = self._moving = True
         self._consumer.pause(*self._consumer.assignment())
         await self._cancel_openings()
-        lanes = list(self.lanes.values())
-        for lane in lanes:
-            lane.suspend()
+        lanes = self._suspend()
         settled = await asyncio.gather(*[lane.settle(grace_seconds) for lane in lanes])
         left = sum(lane.in_work for lane, done in zip(lanes, settled, strict=True) if not done)
         if left:
             log.warning("requests_handed_back", count=left)
         await asyncio.gather(*[lane.close() for lane in lanes], *self._closings)
         self.lanes.clear()
+
+    def _suspend(self) -> list[Lane]:
+        """All lanes, which hand out nothing more."""
+        for partition, lane in self.lanes.items():
+            lane.suspend()
+            if partition.partition not in (self._consumer.partitions_for_topic(partition.topic) or ()):
+                # Its topic was deleted, and the group's offsets with it. One that is committed now would
+                # count for a topic that is made anew under the name.
+                self._abandon(partition, lane)
+        return list(self.lanes.values())
+
+    def _abandon(self, partition: TopicPartition, lane: Lane) -> None:
+        self._fenced[partition] = Fenced(lane.counts, 0)
+        lane.abandon()
 
     def _open_soon(self, partition: TopicPartition, after: float) -> None:
         async def opening() -> None:
@@ -147,6 +157,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             if await self._is_still_ours(partition, lane):
                 self._go_on(partition, lane)
                 return
+            self._abandon(partition, lane)
             del self.lanes[partition]
             await asyncio.shield(self._closing(lane))
         publisher = await self._publisher.open(partition.topic, partition.partition)

@@ -116,6 +116,13 @@ class Lane:
         self._sweep()
         self._stir()
 
+    def abandon(self) -> None:
+        """Commit nothing from now on: what this lane knows of its partition is not true any more."""
+        self.ended = self.suspended = True
+        for task in self._tasks:
+            task.cancel()
+        self._stir()
+
     def cancel(self, cancellation: Cancellation) -> Waiting | None:
         """Call off the request that is meant, in work here or waiting, and its duplicates. The first one."""
         here: list[Waiting] = [*self._work.values(), *self._order]
