@@ -7,7 +7,7 @@ from dataclasses import replace
 import structlog
 
 from daemon.errors import ReplyTooLarge, UnknownReplyTopic
-from daemon.kafka.brokers.topics import Topics
+from daemon.kafka.brokers.topics import Topic, Topics
 from daemon.kafka.envelope import Envelope
 from daemon.kafka.publishing.deadletter import cut, dead_letter, size_bytes
 from daemon.kafka.record import Incoming, Outgoing
@@ -77,6 +77,7 @@ class Answers:
             error = UnknownReplyTopic(f"The topic {output.topic} does not exist any more; create it again.")
             others = self.failure(record, error)
             return [fit for other in others for fit in await self._arrivable(record, other)]
+        record, output = _keyed(record, output, topic)
         room = topic.max_bytes - _REPLY_ID
         output = cut(output, room) if letter else _fitting(record, output, room)
         return [replace(output, partition=_partition(record, output, topic.partitions))]
@@ -86,6 +87,7 @@ class Answers:
         topic = await self._topics.find(output.topic)
         if topic is None:
             return None
+        record, output = _keyed(record, output, topic)
         return replace(output, partition=_partition(record, output, topic.partitions))
 
     def doubt(self) -> None:
@@ -131,6 +133,14 @@ def _fitting(record: Incoming, output: Outgoing, max_bytes: int) -> Outgoing:
         return reply
     nameless = replace(nameless, key=record.address.encode())  # compacted topics take nothing without one
     return error_reply(nameless, envelope, output.topic, ReplyTooLarge())
+
+
+def _keyed(record: Incoming, output: Outgoing, topic: Topic) -> tuple[Incoming, Outgoing]:
+    """Compacted topics take nothing without a key: for them a request that has none has its address."""
+    if not topic.compacted or output.key is not None:
+        return record, output
+    key = record.address.encode()
+    return replace(record, key=key), replace(output, key=key)
 
 
 def _partition(record: Incoming, output: Outgoing, count: int) -> int | None:

@@ -56,6 +56,19 @@ async def test_a_letter_is_cut_to_what_its_topic_takes(answers):
     assert dict(letter.headers)["kafka_dlt-original-offset"]
 
 
+@pytest.mark.parametrize("size", [1, 50_000])
+async def test_compacted_topics_of_ours_get_a_key_with_everything(answers, size):
+    record = replace(incoming(b"x" * size), key=None)
+    compacted = {CHOSEN.reply_topic: Topic(4, 10_000, True), CHOSEN.dead_letter_topic: Topic(4, 2_000, True)}
+    reply = Outgoing(CHOSEN.reply_topic, None, b"x" * size)
+    admitted = await answers(**compacted).admit(
+        record, [reply, dead_letter(record, CHOSEN.dead_letter_topic, InvalidJson())]
+    )
+    delta = await answers(**compacted).route(record, Outgoing(CHOSEN.reply_topic, None, b"{}"))
+    assert [(one.key, one.partition) for one in (*admitted, delta)] == [(record.address.encode(), None)] * 3
+    assert all(size_bytes(one) <= most for one, most in zip(admitted, (10_000, 2_000), strict=True))
+
+
 async def test_a_letter_without_a_topic_makes_no_second_reply(answers):
     record = incoming(b"{")
     outputs = answers().failure(record, InvalidJson())
