@@ -125,6 +125,12 @@ def refuses(error: BaseException) -> bool:
     return isinstance(error, (*known, RecordListTooLargeError, UnknownError))
 
 
+def too_large_together(error: BaseException, records: Sequence[Outgoing]) -> bool:
+    """Whether what the brokers did not take may be a batch, each record of which they would take alone."""
+    too_large = isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError)
+    return too_large and len({record.topic for record in records}) < len(records)
+
+
 def may_pass(error: BaseException) -> bool:
     """Whether trying again can help. Where brokers are away the client also runs out of time or asserts ("Did
     we not perform bootstrap?"), and it refuses operations after an error that it keeps to itself.

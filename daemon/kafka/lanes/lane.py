@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from aiokafka import ConsumerRecord
 
-from daemon.kafka.brokers.producer import may_pass
+from daemon.kafka.brokers.producer import may_pass, too_large_together
 from daemon.kafka.errors import RecordsRefused
 from daemon.kafka.intake.cancellations import Cancellation
 from daemon.kafka.intake.order import KeyOrder
@@ -306,6 +306,8 @@ class Lane:
                 await self._publish(records, self._progress.mark(self._suspects.counts))
             except RecordsRefused as refused:
                 cause = refused.__cause__ or refused
+                if too_large_together(cause, records):
+                    raise
                 if not self._room.answers.refuse(records) and not may_pass(cause):
                     raise cause from None
                 raise

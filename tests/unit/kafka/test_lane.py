@@ -6,9 +6,12 @@ import json
 import time
 from types import SimpleNamespace
 
+import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import MessageSizeTooLargeError
 
 from daemon.errors import Cancelled
+from daemon.kafka.errors import RecordsRefused
 from daemon.kafka.intake.cancellations import Cancellation, Cancellations
 from daemon.kafka.intake.slots import Slots
 from daemon.kafka.lanes.alarm import Alarm
@@ -31,6 +34,9 @@ class Answers:
 
     async def admit(self, record, outputs):
         return outputs
+
+    def refuse(self, records):
+        return False
 
     def failure(self, record, error):
         return [Outgoing("r", None, f"{record.offset}:{error.code.value}".encode())]
@@ -370,6 +376,29 @@ async def test_a_duplicate_waits_for_its_first_and_gets_the_same_reply_without_w
     assert sorted(worked) == [0, 2, 3, 4, 5, 6, 7, 8]
     assert memory.records.count(b'{"status": "ok", "by": 0}') == 2
     assert memory.records.count(b'{"status": "ok", "by": 8}') == 2
+
+
+@pytest.mark.parametrize("together", [1, 2])
+async def test_what_is_too_large_together_is_tried_alone_and_ends_nobody(together):
+    """The client puts records of up to 16 KiB into one batch, whatever less a topic takes."""
+    memory, ended = Memory(), []
+    publish = memory.publish
+
+    async def limited(records, mark):
+        if records:
+            raise RecordsRefused from MessageSizeTooLargeError()
+        await publish(records, mark)
+
+    memory.publish = limited
+    one = lane(memory, answer, Progress(0), 1, 0, commit_interval_seconds=5.0)
+    one._on_end = ended.append
+    await one.start()
+    one.offer(delivered(*range(together)))
+    while not ended:  # noqa: ASYNC110  the test's timeout bounds it
+        await asyncio.sleep(0.001)
+    await one.close()
+    # Only the former is passed: the partition is opened anew and answers are committed one by one.
+    assert [type(error) for error in ended] == [RecordsRefused if together > 1 else MessageSizeTooLargeError]
 
 
 async def test_nobody_gets_the_reply_of_another_tenant():
