@@ -186,7 +186,9 @@ class Consumer:
         for partition, lane in self._assignment.lanes.items():
             if partition in self._consumer.assignment():
                 highwater = self._consumer.highwater(partition)
-                lag += max(0, (highwater or 0) - lane.position)
+                # Behind the last record there may be markers of transactions, and what they took back.
+                read_to = lane.position if lane.suspended else self._consumer.read_to(partition)
+                lag += max(0, (highwater or 0) - max(read_to, lane.position))
         return lag
 
     async def __aenter__(self) -> Self:

@@ -44,6 +44,11 @@ class Reader(Entered, AIOKafkaConsumer):  # type: ignore[misc]
                     coordinator.coordinator_dead()
                 await asyncio.sleep(_RETRY_SECONDS)
 
+    def read_to(self, partition: TopicPartition) -> int:
+        """The offset from which an assigned partition is read on; 0 while that is not known."""
+        state = self._subscription.subscription.assignment.state_value(partition)
+        return state.position if state.has_valid_position else 0
+
     async def stop(self) -> None:
         # Right after `start` the client cancels a task that never ran and lets its CancelledError out, as if
         # the caller had been cancelled: that is not passed on.

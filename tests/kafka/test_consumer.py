@@ -3,8 +3,10 @@
 import asyncio
 import json
 from collections import defaultdict
+from functools import partial
 
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import RequestTimedOutError
 from aiokafka.protocol.group import HeartbeatRequest
@@ -342,3 +344,23 @@ async def test_a_request_topic_made_anew_is_read_from_its_beginning(broker, name
         await opened(consumer, 1)
         replies = {reply.value for reply in await read(address, f"{name}.replies", 8)}
     assert replies >= {b"new %d" % number for number in range(5)}
+
+
+async def test_nothing_lags_behind_the_last_request_of_a_transaction(broker, name):
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=1)
+    requests = f"{name}.requests"
+    await create_topic(address, requests)
+    async with running(chosen, echo(chosen)) as consumer:
+        await opened(consumer)
+        async with AIOKafkaProducer(bootstrap_servers=address, transactional_id=name) as producer:
+            for wanted in (True, False):
+                await producer.begin_transaction()
+                await producer.send_and_wait(requests, b"%d" % wanted)
+                await (producer.commit_transaction() if wanted else producer.abort_transaction())
+        replies = await read(address, f"{name}.replies", 1)
+        assert [reply.value for reply in replies] == [b"1"]
+        highwater = partial(consumer._consumer.highwater, TopicPartition(requests, 0))
+        async with asyncio.timeout(10.0):
+            while highwater() != 4 or consumer.lag():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
