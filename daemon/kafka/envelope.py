@@ -92,7 +92,8 @@ def _plain(value: bytes) -> str:
 
 
 def _integer(text: str) -> int:
-    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,9}", text) else 0
+    # 64 bits and more: some write the time as a priority. Python refuses thousands of digits.
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,20}", text) else 0
 
 
 def _deadline(text: str) -> float | None:

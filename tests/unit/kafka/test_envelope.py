@@ -73,6 +73,15 @@ def test_deadlines(text, seconds):
     assert envelope(("deadline", text)).deadline == seconds
 
 
+@pytest.mark.parametrize(
+    ("text", "priority"),
+    [(b"+7", 7), (b"-1700000000000", -1_700_000_000_000), (b"9223372036854775807", 2**63 - 1)]
+    + [(text, 0) for text in (b"1.5", b"high", b"", b"9" * 5_000)],
+)
+def test_priorities(text, priority):
+    assert envelope(("priority", text)).priority == priority
+
+
 @pytest.mark.parametrize("topic", ["..", "a b", "Grüße", "x" * 250, "a/b"])
 def test_what_is_no_topic_name_is_told_apart(topic):
     found = envelope(("reply-topic", topic.encode()))
