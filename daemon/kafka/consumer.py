@@ -199,9 +199,9 @@ class Consumer:
         await self.stop()
 
     def _cancel(self, cancellation: Cancellation) -> None:
-        found = next(
-            filter(None, (lane.cancel(cancellation) for lane in self._assignment.lanes.values())), None
-        )
+        lanes = self._assignment.lanes.values()
+        # Each is told: without a key, requests of one id may wait in several partitions.
+        found = next(filter(None, [lane.cancel(cancellation) for lane in lanes]), None)
         log.info("cancel", id=cancellation.id or cancellation.correlation_id, found=found is not None)
         self._cancellations.keep(cancellation, found)
 

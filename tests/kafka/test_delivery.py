@@ -24,7 +24,7 @@ from daemon.kafka.publishing.exactly_once import TransactionalLane
 from daemon.kafka.reader import Reader
 from daemon.kafka.record import Postponed
 from daemon.kafka.replies import error_reply, reply_record
-from tests.kafka.traffic import create_topic, forbid_writing, put, read, running, settings
+from tests.kafka.traffic import create_topic, forbid_writing, opened, put, read, running, settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,6 +83,20 @@ async def test_a_cancel_reaches_a_request_in_work_one_behind_it_and_one_that_com
     statuses = {reply["id"]: reply["status"] for reply in replies}
     assert len(replies) == 5
     assert statuses == {"a": "cancelled", "b": "cancelled", "c": "ok", "late": "cancelled", "d": "ok"}
+
+
+async def test_a_cancel_means_the_requests_of_all_partitions(broker, name):
+    address = broker.bootstrap_servers
+    chosen = settings(address, name, partitions=4)
+    until, worked = asyncio.Event(), []
+    async with running(chosen, answering(chosen, worked, until)) as consumer:
+        await opened(consumer, 4)
+        await put(address, f"{name}.requests", [request("a", b"%d" % key, wait=True) for key in range(16)])
+        while len(worked) < 16:  # noqa: ASYNC110  the test's timeout bounds it
+            await asyncio.sleep(0.02)
+        await autoglm(chosen, "cancel", "a")
+        replies = await read(address, f"{name}.replies", 16, seconds=10.0)
+    assert [json.loads(one.value)["status"] for one in replies] == ["cancelled"] * 16
 
 
 async def test_a_daemon_that_starts_hears_the_cancels_of_before(broker, name):
