@@ -1,6 +1,7 @@
 """Lazy reading of safetensors files (format: https://huggingface.co/docs/safetensors)."""
 
 import json
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,17 +89,17 @@ def _header(file: Path) -> dict[str, Entry]:
             header = json.loads(stream.read(length))
         header.pop("__metadata__", None)
         return {name: _entry(file, size, 8 + length, info) for name, info in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise CheckpointError(f"{file} is truncated or not a safetensors file: {error}") from error
 
 
 def _entry(file: Path, size: int, base: int, info: dict[str, Any]) -> Entry:
     begin, end = info["data_offsets"]
-    shape = tuple(int(n) for n in info["shape"])
-    if begin < 0 or base + end > size:
+    shape = tuple(info["shape"])
+    if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)):
+        raise ValueError(f"shape {shape} or place {begin}, {end} is none")
+    if base + end > size:
         raise ValueError(f"data ends at byte {base + end}, the file has {size}")
-    if info["dtype"] in _DTYPES and end - begin != _DTYPES[info["dtype"]].itemsize * int(
-        np.prod(shape, dtype=np.int64)
-    ):
+    if info["dtype"] in _DTYPES and end - begin != _DTYPES[info["dtype"]].itemsize * math.prod(shape):
         raise ValueError(f"shape {shape} does not fit its {end - begin} bytes")
     return Entry(file, info["dtype"], shape, base + begin)

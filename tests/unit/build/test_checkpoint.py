@@ -153,6 +153,19 @@ def test_truncated_shards(copy, keep):
     assert shard.name in message and "truncated" in message
 
 
+@pytest.mark.parametrize(
+    ("shape", "offsets"),
+    [("[1e308, 4]", "[0, 8]"), ("[-1, -2]", "[0, 8]"), ("[2.5]", "[0, 8]"),
+     ("[65536, 65536, 65536, 65536]", "[0, 0]"),
+     ('["2"]', "[0, 8]"), ("[2]", "[0.0, 8]"), ("[2]", "[-8, 0]"), ("[" * 5000, "[0, 8]")],
+)  # fmt: skip
+def test_headers_of_no_sense(copy, shape, offsets):
+    folder = copy().write()
+    text = f'{{"a": {{"dtype": "F32", "shape": {shape}, "data_offsets": {offsets}}}}}'.encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(16))
+    assert "not a safetensors file" in refused(folder)
+
+
 def test_missing_shards(copy):
     folder = copy().write(shards=2)
     (folder / "model-00001-of-00002.safetensors").unlink()
