@@ -26,9 +26,8 @@ def to_json(value: Any, limit: int = RESULT_BYTES) -> Any:
             value, inf_nan_mode="null", bytes_mode="utf8", exclude_none=False
         )
         text = _clean(json.dumps(_finite(data, DEEPEST), ensure_ascii=False, allow_nan=False))
-    except (pydantic_core.PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ResultRefused(f"the tool returned something that is not JSON: {reason}") from error
+    except Exception as error:  # of the value's own code as well: properties, serializers, generators
+        raise ResultRefused(f"the tool returned something that is not JSON: {_reason(error)}") from error
     raw = text.encode()
     if len(raw) > limit:
         return {"truncated": raw[:limit].decode("utf-8", "ignore")}
@@ -43,6 +42,18 @@ def brief(text: str) -> str:
 def to_text(data: Any) -> str:
     """JSON data on one line, as the model reads it."""
     return json.dumps(data, ensure_ascii=False)
+
+
+def _reason(error: Exception) -> str:
+    kind = type(error).__name__
+    try:
+        lines = str(error).splitlines()
+    except Exception:  # of its own code, too
+        return kind
+    if not lines:
+        return kind
+    told = isinstance(error, pydantic_core.PydanticSerializationError | ValueError | TypeError)
+    return lines[0] if told else f"{kind}: {lines[0]}"
 
 
 def _finite(value: Any, levels: int) -> Any:

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, replace
 
 import pytest
+from pydantic import BaseModel, computed_field
 
 from daemon import threads
 from daemon.cancel_token import CancelToken
@@ -135,18 +136,25 @@ async def test_timeouts_return_in_time(kind):
     await asyncio.sleep(0.05)
 
 
-async def test_what_was_done_is_not_undone_by_a_poisoned_result():
+class Lazy(BaseModel):
+    @computed_field
+    def total(self) -> int:
+        return {}["total"]
+
+
+@pytest.mark.parametrize("result", [object(), Lazy()])
+async def test_what_was_done_is_not_undone_by_a_poisoned_result(result):
     """The model must not make the call again, nor may a failing request leave it standing."""
     done = []
 
     def acts():
         done.append(1)
-        return object()
+        return result
 
     execution = await run(acts)
     assert (execution.outcome, execution.certain, execution.attempts) == ("ok", True, 1)
     assert execution.result["warning"].startswith("the call was made, but the tool returned")
-    tool = declared(acts, compensate=lambda arguments, result: object())
+    tool = declared(acts, compensate=lambda arguments, given: result)
     assert (await Executor().compensate(tool, {}, None, ToolContext()))[0] == "ok"
 
 

@@ -1,12 +1,13 @@
 import datetime
 import itertools
 import json
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, computed_field
 
 from daemon.tools.errors import ResultRefused
 from daemon.tools.result import to_json, to_text
@@ -44,10 +45,41 @@ def bottomless(levels=100_000):
     return top
 
 
+@dataclass
+class Unset:
+    total: int = field(init=False)
+
+
+class Computed(BaseModel):
+    @computed_field
+    def total(self) -> int:
+        raise Mute
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+def broken():
+    yield 1
+    raise KeyError("x")
+
+
 @pytest.mark.parametrize(
     "value",
     [
-        *(object(), print, b"\xff", circular(), bottomless(), bottomless(129), {"k\udc00": 1}, 10**5000),
+        Unset(),
+        Computed(),
+        {"rows": broken()},
+        object(),
+        print,
+        b"\xff",
+        circular(),
+        bottomless(),
+        bottomless(129),
+        {"k\udc00": 1},
+        10**5000,
         itertools.count(),
     ],
     ids=lambda value: type(value).__name__,
