@@ -187,6 +187,8 @@ class Executor:
             return "error", {"error": f"{tool.name} was cancelled"}, False
         except Exception as error:
             return _told(tool, error)
+        except BaseException as error:  # as extensions in Rust raise when they panic; nobody else catches it
+            return _told(tool, RuntimeError(repr(error)))
 
     def _seconds(self, tool: Tool, deadline: float | None) -> float:
         seconds = self.timeout if tool.timeout is None else tool.timeout

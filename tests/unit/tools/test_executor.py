@@ -85,6 +85,11 @@ async def test_failures_are_results():
     async def cancels():
         raise asyncio.CancelledError
 
+    class Panic(BaseException): ...
+
+    async def panics():
+        raise Panic("index out of bounds")
+
     class Mute(Exception):
         def __str__(self):
             raise RuntimeError
@@ -94,7 +99,7 @@ async def test_failures_are_results():
 
     assert (await run(refuses)).result == {"error": "order A1 not found"}
     assert (await run(breaks)).result == {"error": "ZeroDivisionError: division by zero"}
-    for function in (leaves, leaves_the_loop, stops, cancels, mute):
+    for function in (leaves, leaves_the_loop, stops, cancels, panics, mute):
         execution = await run(function)
         assert execution.outcome == "error"
         assert isinstance(execution.result["error"], str)
