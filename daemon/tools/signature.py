@@ -21,19 +21,23 @@ class Signature:
     def __init__(self, function: Callable[..., Any], where: str) -> None:
         self.context_parameter: str | None = None
         try:
-            hints = get_type_hints(function, include_extras=True)
+            plain, hints = get_type_hints(function), get_type_hints(function, include_extras=True)
         except (NameError, TypeError) as error:
             raise ToolDeclarationError(f"{where}: a type hint cannot be resolved: {error}") from error
         fields: dict[str, Any] = {}
         for name, parameter in inspect.signature(function).parameters.items():
-            if hints.get(name) in (ToolContext, ToolContext | None):
-                self.context_parameter = name
-                continue
             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 raise ToolDeclarationError(
                     f"{where}: parameter {parameter} cannot be described to a model; "
                     "name every parameter and drop `/`, *args and **kwargs."
                 )
+            if plain.get(name) in (ToolContext, ToolContext | None):
+                if self.context_parameter is not None:
+                    raise ToolDeclarationError(
+                        f"{where}: {self.context_parameter} and {name} are both a ToolContext; drop one."
+                    )
+                self.context_parameter = name
+                continue
             if name not in hints:
                 raise ToolDeclarationError(f"{where}: parameter {name} has no type hint; add one.")
             default = ... if parameter.default is parameter.empty else parameter.default

@@ -62,6 +62,27 @@ def test_the_context_is_not_shown_to_the_model():
     assert signature.context_parameter == "context"
 
 
+def test_the_context_is_found_behind_annotations():
+    def act(what: str, context: Annotated[ToolContext | None, "who asks"] = None): ...
+
+    signature = Signature(act, "here")
+    assert (list(signature.schema["properties"]), signature.context_parameter) == (["what"], "context")
+
+
+def test_a_context_that_cannot_be_handed_over_is_refused():
+    def positional(context: ToolContext, /, what: str): ...
+
+    def rest(what: str, *context: ToolContext): ...
+
+    def named(what: str, **context: ToolContext): ...
+
+    def two(first: ToolContext, second: ToolContext): ...
+
+    for function in (positional, rest, named, two):
+        with pytest.raises(ToolDeclarationError, match=r"^there: .*(name every parameter|drop one)"):
+            Signature(function, "there")
+
+
 def test_a_function_without_parameters():
     def now(): ...
 
