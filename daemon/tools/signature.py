@@ -42,6 +42,7 @@ class Signature:
                 raise ToolDeclarationError(f"{where}: parameter {name} has no type hint; add one.")
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[name] = (hints[name], default)
+        self._names = list(fields)
         try:
             self._model = _model(fields)
             self.schema = _tidy(self._model.model_json_schema(schema_generator=_WithoutTitles))
@@ -57,7 +58,7 @@ class Signature:
             model = self._model.model_validate(arguments)
         except ValidationError as error:
             raise ValueError("; ".join(map(_sentence, error.errors(include_url=False)))) from None
-        return {field.alias or name: getattr(model, name) for name, field in type(model).model_fields.items()}
+        return {name: getattr(model, _mangled(index)) for index, name in enumerate(self._names)}
 
 
 class _WithoutTitles(GenerateJsonSchema):
@@ -66,13 +67,17 @@ class _WithoutTitles(GenerateJsonSchema):
 
 
 def _model(fields: dict[str, Any]) -> type[BaseModel]:
-    """A model whose fields have the parameters' names as aliases: as field names, `copy` or `schema` would
-    shadow methods of BaseModel."""
+    """A model whose fields have the parameters' names as aliases, unless their defaults name others: as field
+    names, `copy` or `schema` would shadow methods of BaseModel."""
     mangled: dict[str, Any] = {
-        f"argument_{index}": (Annotated[hint, Field(alias=name)], default)
+        _mangled(index): (Annotated[hint, Field(alias=name)], default)
         for index, (name, (hint, default)) in enumerate(fields.items())
     }
     return create_model("Arguments", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **mangled)
+
+
+def _mangled(index: int) -> str:
+    return f"argument_{index}"
 
 
 def _tidy(schema: JsonSchemaValue) -> JsonSchemaValue:

@@ -83,6 +83,14 @@ def test_a_context_that_cannot_be_handed_over_is_refused():
             Signature(function, "there")
 
 
+def test_a_parameter_may_have_another_name_for_the_model():
+    def find(order: str = Field(alias="orderId"), limit: int = Field(5, ge=1)): ...
+
+    signature = Signature(find, "here")
+    assert list(signature.schema["properties"]) == ["orderId", "limit"]
+    assert signature.values({"orderId": "A1"}) == {"order": "A1", "limit": 5}
+
+
 def test_a_function_without_parameters():
     def now(): ...
 
