@@ -98,7 +98,8 @@ class Tool:
 
 
 def is_coroutine(function: ToolFunction) -> bool:
-    return inspect.iscoroutinefunction(inspect.unwrap(function))
+    # Of a decorated function its wrapper counts: one that calls asyncio.run is no coroutine function.
+    return inspect.iscoroutinefunction(function)
 
 
 def _is_generator(function: ToolFunction | None) -> bool:

@@ -2,6 +2,7 @@ import asyncio
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import wraps
 
 import pytest
 from pydantic import BaseModel, computed_field
@@ -382,6 +383,40 @@ async def test_what_is_to_be_awaited_is_awaited_whoever_returns_it():
     assert await executor.compensate(tool, {}, None, ToolContext()) == ("ok", "undone")
     assert await executor.reconcile(tool, {}, ToolContext()) == ("ok", "asked")
     assert done == ["called", "undone", "asked"]
+
+
+async def test_a_decorated_function_is_what_its_wrapper_is():
+    def passing(function):
+        @wraps(function)
+        def call(*given, **named):
+            return function(*given, **named)
+
+        return call
+
+    def running(function):
+        @wraps(function)
+        def call(*given, **named):
+            return asyncio.run(function(*given, **named))
+
+        return call
+
+    def awaiting(function):
+        @wraps(function)
+        async def call(*given, **named):
+            await asyncio.sleep(0)
+            return function(*given, **named)
+
+        return call
+
+    async def asynchronous(x: int):
+        await asyncio.sleep(0)
+        return x
+
+    def sync(x: int):
+        return x
+
+    for function in (passing(asynchronous), running(asynchronous), passing(sync), awaiting(sync)):
+        assert (await run(function, {"x": 1})).result == 1
 
 
 async def test_a_call_holds_its_place_while_what_it_returned_is_awaited():
