@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Literal
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
 import httpx2
 from pydantic import Field
@@ -197,8 +197,12 @@ def _trusted(ca_file: str | None) -> ssl.SSLContext | bool:
 
 def _query(text: str) -> dict[str, Any]:
     """The query of a URL template: decoding it by the rules would take `{a}` apart."""
-    pairs = (pair.partition("=") for pair in text.split("&") if pair)
-    return {unquote(name): unquote(value) for name, _, value in pairs}
+    found: dict[str, Any] = {}
+    for pair in filter(None, text.split("&")):
+        name, _, value = (unquote_plus(part) for part in pair.partition("="))
+        found.setdefault(name, []).append(value)
+    # One by itself stays a text: as such it may be nothing but an argument that is an array.
+    return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
 
 
 def _path(template: Template, values: Mapping[str, Any]) -> str:

@@ -93,6 +93,18 @@ async def test_a_request(declare, call, url):
     }
 
 
+async def test_the_query_of_an_address_arrives_as_it_would_from_a_browser(declare, call, url):
+    tool = declare(
+        kind="http", url=url + "/?tag=a&tag=b+c&tag={x}&q=1%2B1&flag&x={x}&y={list}",
+        arguments={"x": TEXT, "list": {"type": "array", "items": TEXT}}, pick="query",
+    )  # fmt: skip
+    query = (await call(tool, {"x": "d+e", "list": ["1", "2"]})).result
+    assert [value for name, value in query if name == "tag"] == ["a", "b c", "d+e"]
+    assert [pair for pair in query if pair[0] != "tag"] == [
+        ["q", "1+1"], ["flag", ""], ["x", "d+e"], ["y", "1"], ["y", "2"],
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("value", NASTY)
 async def test_a_value_stays_in_its_segment(declare, call, url, server, value):
     tool = declare(kind="http", url=url + "/api/{x}/end", arguments={"x": TEXT})
