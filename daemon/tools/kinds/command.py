@@ -111,7 +111,7 @@ class _Program:
         if declaration.output == "text":
             return text
         try:
-            return json.loads(text)
+            return json.loads(text.removeprefix("\ufeff"))
         except ValueError:
             raise ResultRefused("the program's output is no JSON") from None
 

@@ -143,7 +143,7 @@ class _Remote:
             raise ToolError(told)
         if wrong is not None:
             raise ResultRefused(wrong)
-        if "json" not in response.headers.get("content-type", ""):
+        if "json" not in response.headers.get("content-type", "").lower():
             return text
         try:
             return json.loads(text) if text else None
@@ -219,11 +219,12 @@ def _path(template: Template, values: Mapping[str, Any]) -> str:
 
 
 def _text(body: bytes, charset: str | None) -> str:
-    """Whatever the response calls its characters."""
+    """Whatever the response calls its characters, without the mark that some put before them."""
     try:
-        return body.decode(charset or "utf-8", "replace")
+        text = body.decode(charset or "utf-8", "replace")
     except LookupError:
-        return body.decode("utf-8", "replace")
+        text = body.decode("utf-8", "replace")
+    return text.removeprefix("\ufeff")
 
 
 def _flat(tree: Tree, values: Mapping[str, Any]) -> dict[str, str | list[str]]:

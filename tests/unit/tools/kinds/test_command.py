@@ -87,6 +87,7 @@ async def test_stdin_and_json(declare, call):
         kind="command", argv=["/bin/cat"], stdin="{x}", arguments={"x": TEXT}, output="json", pick="a[0]"
     )
     assert (await call(tool, {"x": '{"a": [7]}'})).result == 7
+    assert (await call(tool, {"x": '\ufeff{"a": [7]}'})).result == 7
     unread = await call(tool, {"x": "no"})
     assert unread.outcome == "ok"
     assert unread.result == {"warning": "the call was made, but the program's output is no JSON"}

@@ -9,6 +9,7 @@ from aiohttp.test_utils import TestServer
 ODD = {
     "/odd": (b"caf\xc3\xa9", {"Content-Type": "text/plain; charset=klingon"}),
     "/deep": (b"[" * 100_000, {"Content-Type": "application/json"}),
+    "/marked": (b'\xef\xbb\xbf{"a": 1}', {"Content-Type": "Application/Problem+JSON"}),
     "/garbled": (b"not compressed", {"Content-Encoding": "gzip"}),
 }
 
@@ -253,6 +254,7 @@ async def test_secrets_that_the_other_side_repeats_are_not_told(declare, call, u
 
 async def test_odd_responses(declare, call, url):
     assert (await call(declare(kind="http", url=url + "/odd"))).result == "café"
+    assert (await call(declare(kind="http", url=url + "/marked", pick="a"))).result == 1
     deep = await call(declare(kind="http", url=url + "/deep"))
     assert deep.result == {"error": "the response says it is JSON and is not"}
 
