@@ -210,4 +210,7 @@ def _kill(group: int) -> None:
 def _ending(status: int) -> str:
     if status >= 0:
         return f"exit status {status}"
-    return f"killed by {signal.Signals(-status).name}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:  # most real-time signals have no name
+        return f"killed by signal {-status}"

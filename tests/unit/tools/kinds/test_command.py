@@ -118,6 +118,9 @@ async def test_whether_a_program_that_was_killed_acted_is_unknown(declare, call,
     kill = script("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     killed = await call(declare(kind="command", argv=kill, read_only=read_only))
     assert killed.outcome == outcome and killed.result == {"error": "killed by SIGKILL"}
+    code = script("import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 1)")
+    nameless = await call(declare(kind="command", argv=code, read_only=read_only))
+    assert nameless.outcome == outcome and nameless.result["error"].startswith("killed by signal ")
     loud = declare(kind="command", argv=["/usr/bin/yes"], max_output_bytes=1000, read_only=read_only)
     assert (await call(loud)).outcome == outcome
 
