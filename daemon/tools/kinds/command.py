@@ -19,6 +19,8 @@ from daemon.tools.kinds.declaration import Declaration, Opened
 from daemon.tools.kinds.template import as_text
 
 _ERROR_BYTES = 2_000
+# How long a program that has ended is listened to, twice, if something it left behind keeps its pipes open.
+_LINGER_SECONDS = 0.25
 _CODE_FLAGS = ("-c", "-e", "--eval", "--command", "-S")
 
 
@@ -95,14 +97,14 @@ class _Program:
             raise ToolError("the arguments are longer than a program may get; ask for less") from None
         try:
             async with asyncio.timeout(seconds):
-                status, output, errors = await self._finish(process, given)
+                output, errors = await self._finish(process, given)
         except TimeoutError:
             raise self._killed(f"stopped after {seconds:.3g} s") from None
         finally:
             _kill(process.pid)
             # Closes the pipes, also those that a process of another group still holds.
             process._transport.close()  # type: ignore[attr-defined]
-            await process.wait()
+            status = await process.wait()
         if status not in declaration.exit_statuses:
             told = self._credentials.hide(errors.decode(errors="replace").strip())
             ending = f"{_ending(status)}: {told}" if told else _ending(status)
@@ -117,10 +119,14 @@ class _Program:
 
     async def _finish(
         self, process: asyncio.subprocess.Process, given: str | None
-    ) -> tuple[int, bytes, bytes]:
+    ) -> tuple[bytearray, bytearray]:
+        """What it printed and its messages, when it has ended."""
         assert process.stdout is not None and process.stderr is not None
+        output, errors = bytearray(), bytearray()
         reading = asyncio.gather(
-            self._read(process.stdout), _read_end(process.stderr), _write(process.stdin, given)
+            self._read(process.stdout, output),
+            _read_end(process.stderr, errors),
+            _write(process.stdin, given),
         )
         exited = asyncio.ensure_future(_exit(process.pid))
         try:
@@ -129,22 +135,30 @@ class _Program:
             if reading.done():
                 reading.result()  # too much output: no point in waiting for the end
             await exited
-            # What it left in the background would keep the pipes open.
+            # What it left in the background would keep the pipes open; so does a daemon, which has left the
+            # group, and what that says does not count.
             _kill(process.pid)
-            output, errors, _ = await reading
-            return await process.wait(), output, errors
+            ended = asyncio.gather(reading, process.wait())
+            waits = 0
+            # Twice: between the two, what it has said is read, however late this process itself is.
+            while not ended.done() and (waits < 2 or process.returncode is None):
+                await asyncio.wait({ended}, timeout=_LINGER_SECONDS)
+                waits += 1
+            if ended.done():
+                ended.result()
+            else:
+                ended.cancel()
+            return output, errors
         finally:
             reading.cancel()
             exited.cancel()
             await asyncio.gather(reading, exited, return_exceptions=True)
 
-    async def _read(self, stream: asyncio.StreamReader) -> bytes:
-        body = bytearray()
+    async def _read(self, stream: asyncio.StreamReader, body: bytearray) -> None:
         while chunk := await stream.read(65_536):
             body += chunk
             if len(body) > self._declaration.max_output_bytes:
                 raise self._killed(f"the output has more than {self._declaration.max_output_bytes} bytes")
-        return bytes(body)
 
     def _killed(self, why: str) -> Exception:
         """A program that did not come to its end may have done some of its work, or all."""
@@ -186,11 +200,10 @@ async def _exit(pid: int) -> None:
         os.close(descriptor)
 
 
-async def _read_end(stream: asyncio.StreamReader) -> bytes:
-    body = b""
+async def _read_end(stream: asyncio.StreamReader, body: bytearray) -> None:
     while chunk := await stream.read(65_536):
-        body = (body + chunk)[-_ERROR_BYTES:]
-    return body
+        body += chunk
+        del body[:-_ERROR_BYTES]
 
 
 async def _write(stream: asyncio.StreamWriter | None, given: str | None) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -158,6 +159,23 @@ async def test_nothing_is_left_behind(declare, call, script):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await _gone("3601.3")
+
+
+async def test_a_program_that_leaves_a_daemon_behind_has_ended(declare, call, script, tmp_path):
+    pid = tmp_path / "pid"
+    code = (
+        "import subprocess, sys\n"
+        "left = subprocess.Popen(['/bin/sleep', '3601.4'], start_new_session=True)\n"
+        f"open({str(pid)!r}, 'w').write(str(left.pid))\n"
+        "print('started', flush=True)\nsys.exit(3)"
+    )
+    tool = declare(kind="command", argv=script(code), exit_statuses=[0, 3], timeout_seconds=8)
+    try:
+        execution = await call(tool)
+        assert (execution.outcome, execution.result) == ("ok", "started\n")
+        assert execution.duration_ms < 7000
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
