@@ -79,21 +79,26 @@ class Audit:
 
 def masked(arguments: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """`arguments` with `***` for those that the schema calls `writeOnly` or of format `password`, or whose
-    name says that they are secret."""
-    return {name: _masked(name, value, schema, schema) for name, value in arguments.items()}
+    name says that they are secret. Where a value may be read in several ways, one that hides it is enough."""
+    described = _readings([schema], schema)
+    return {
+        name: _masked(name, value, _members(described, name), schema) for name, value in arguments.items()
+    }
 
 
-def _masked(name: str, value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
-    described = schema.get("properties", {}).get(name, {})
-    described = _resolved(described, root)
-    if described.get("writeOnly") or described.get("format") == "password" or _SECRET.search(name):
+def _masked(name: str, value: Any, schemas: Iterable[Any], root: Mapping[str, Any]) -> Any:
+    described = _readings(schemas, root)
+    if _SECRET.search(name) or any(_hides(schema) for schema in described):
         return MASK
     if isinstance(value, dict):
-        return {key: _masked(key, item, described, root) for key, item in value.items()}
+        return {key: _masked(key, item, _members(described, key), root) for key, item in value.items()}
     if isinstance(value, list):
-        inner = {"properties": {"": described.get("items", {})}}
-        return [_masked("", item, inner, root) for item in value]
+        return [_masked("", item, _items(described, index), root) for index, item in enumerate(value)]
     return value
+
+
+def _hides(schema: Mapping[str, Any]) -> bool:
+    return bool(schema.get("writeOnly")) or schema.get("format") == "password"
 
 
 def _hidden(value: Any, shown: Any) -> Iterator[str]:
@@ -120,11 +125,50 @@ def _without(error: str, hidden: Iterable[str]) -> str:
     return error
 
 
-def _resolved(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a `$ref` to a definition stands for, and which member of `anyOf` is an object."""
-    if not isinstance(schema, Mapping):
-        return {}
-    if isinstance(reference := schema.get("$ref"), str):
-        return _resolved(root.get("$defs", {}).get(reference.rpartition("/")[2], {}), root)
-    members = [_resolved(member, root) for member in schema.get("anyOf", [])]
-    return next((member for member in members if "properties" in member or member.get("format")), schema)
+def _readings(schemas: Iterable[Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """`schemas`, and all that they refer to or are put together of."""
+    waiting = list(schemas)
+    found: list[Mapping[str, Any]] = []
+    while waiting:
+        schema = waiting.pop()
+        if not isinstance(schema, Mapping) or any(schema is known for known in found):
+            continue
+        found.append(schema)
+        if isinstance(reference := schema.get("$ref"), str):
+            waiting.append(_definition(reference, root))
+        for key in ("anyOf", "oneOf", "allOf"):
+            waiting += schema.get(key, [])
+    return found
+
+
+def _definition(reference: str, root: Mapping[str, Any]) -> Any:
+    """What a JSON pointer into `root` leads to, None if it leads nowhere or elsewhere."""
+    place: Any = root if reference.startswith("#") else None
+    for part in filter(None, reference[1:].split("/")):
+        name = part.replace("~1", "/").replace("~0", "~")
+        place = place.get(name) if isinstance(place, Mapping) else None
+    return place
+
+
+def _members(schemas: Iterable[Mapping[str, Any]], name: str) -> Iterator[Any]:
+    """What `schemas` say of an object's member."""
+    for schema in schemas:
+        named = schema.get("properties", {})
+        yield named[name] if name in named else schema.get("additionalProperties")
+        for pattern, inner in schema.get("patternProperties", {}).items():
+            if _may_match(pattern, name):
+                yield inner
+
+
+def _may_match(pattern: str, name: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:  # it may be in the dialect of another language
+        return True
+
+
+def _items(schemas: Iterable[Mapping[str, Any]], index: int) -> Iterator[Any]:
+    """What `schemas` say of an array's item."""
+    for schema in schemas:
+        yield schema.get("items")
+        yield from schema.get("prefixItems", [])[index : index + 1]

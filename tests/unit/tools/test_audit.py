@@ -3,12 +3,15 @@ import json
 from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, Field, SecretStr
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, SecretStr, create_model
 
 from daemon.tools.audit import Audit, masked
 from daemon.tools.context import ToolContext
 from daemon.tools.executor import Executor
 from daemon.tools.registry import Registry, register_tool
+from daemon.tools.signature import Signature
 from openautoglm import ToolError
 
 
@@ -52,6 +55,54 @@ def test_secrets_are_masked_wherever_they_are(registry):
         "amount": 1, "password": "***", "account": hidden, "others": [hidden], "maybe": hidden, "note": "***",
         "unknown": {"api_key": "***", "x": [{"Token": "***"}]},
     }  # fmt: skip
+
+
+SECRET = Annotated[str, Field(json_schema_extra={"writeOnly": True})]
+HINTS = st.recursive(
+    st.sampled_from([(str, "plain"), (SECRET, "hidden")]),
+    lambda inner: st.one_of(
+        inner.map(lambda one: (list[one[0]], [one[1]])),
+        inner.map(lambda one: (dict[str, one[0]], {"key": one[1]})),
+        inner.map(lambda one: (one[0] | None, one[1])),
+        inner.map(lambda one: (create_model("Box", inside=(one[0], ...)), {"inside": one[1]})),
+        st.tuples(inner, inner).map(lambda two: (tuple[two[0][0], two[1][0]], [two[0][1], two[1][1]])),
+        st.tuples(inner, inner).map(
+            lambda two: (
+                create_model("Left", left=(two[0][0], ...)) | create_model("Right", right=(two[1][0], ...)),
+                {"right": two[1][1]},
+            )
+        ),
+    ),
+    max_leaves=5,
+)
+
+
+@given(HINTS)
+def test_no_secret_is_told_however_its_type_is_put_together(made):
+    hint, value = made
+
+    def take(x): ...
+
+    take.__annotations__ = {"x": hint}
+    told = masked({"x": value}, Signature(take, "here").schema)
+    assert "hidden" not in str(told)
+    assert "***" not in str(told) or "hidden" in str(value)
+
+
+def test_schemas_that_refer_to_themselves_are_read_to_their_end():
+    schema = {
+        "properties": {"node": {"$ref": "#/definitions/a~1b"}, "same": {"$ref": "#/definitions/loop"}},
+        "definitions": {
+            "a/b": {"patternProperties": {"^x": {"format": "password"}, r"^\p{Greek}": {}},
+                    "properties": {"next": {"anyOf": [{"$ref": "#/definitions/a~1b"}, {"type": "null"}]}}},
+            "loop": {"allOf": [{"$ref": "#/definitions/loop"}, {"$ref": "http://elsewhere/"}]},
+        },
+    }  # fmt: skip
+    arguments = {"node": {"next": {"next": {"x1": "hidden", "y1": "s"}}}, "same": {"y": [1]}}
+    assert masked(arguments, schema) == {
+        "node": {"next": {"next": {"x1": "***", "y1": "s"}}},
+        "same": {"y": [1]},
+    }
 
 
 async def test_every_execution_leaves_an_event(registry):
