@@ -94,7 +94,7 @@ class Executor:
         try:
             values = tool.signature.values(arguments)
         except ValueError as error:
-            execution = replace(execution, result={"error": str(error)})
+            execution = replace(execution, result={"error": _safe(error)})
         except Exception as error:  # of a type's own code, such as __post_init__
             execution = replace(execution, result={"error": _failed(tool, error)})
         else:

@@ -12,6 +12,8 @@ from daemon.cancel_token import CancelToken
 from daemon.tools.context import ToolContext
 from daemon.tools.executor import Executor
 from daemon.tools.registry import Registry, register_tool
+from daemon.tools.schema_signature import SchemaSignature
+from daemon.tools.tool import Tool
 from openautoglm import CallInDoubt, ToolError
 
 
@@ -50,6 +52,16 @@ async def test_wrong_arguments_do_not_reach_the_function():
     execution = await run(never, {"amount": "much"})
     assert execution.outcome == "error"
     assert execution.result["error"].startswith("amount: ")
+
+
+async def test_what_is_wrong_with_long_arguments_is_told_briefly():
+    async def never(**values):
+        raise AssertionError
+
+    schema = {"type": "object", "properties": {"x": {"type": "string", "maxLength": 5}}}
+    tool = Tool("t", "d", never, SchemaSignature(schema, "here"), "here")
+    execution = await Executor().run(tool, {"x": "y" * 100_000})
+    assert execution.result["error"].startswith("x: 'yyy") and len(execution.text) < 2000
 
 
 async def test_a_type_that_fails_on_the_arguments_is_a_result():
