@@ -17,7 +17,8 @@ class ToolError(AutoGLMError):
 class CallInDoubt(RuntimeError):
     """Raised by a tool with side effects that cannot tell whether the call took place.
 
-    The call is then settled as after a crash: run again, reconciled, or told as unknown.
+    The call is then settled: run again if the tool has `retries` left, asked about if it has `reconcile`,
+    which may find that it failed, or told as unknown, which ends the request.
     """
 
 

@@ -174,6 +174,9 @@ class Saga:
                 execution = replace(execution, outcome="ok", result=said, certain=True)
             elif outcome == "ok":
                 self._in_doubt.discard(step.number)
+                # What timed out, now or in an earlier attempt, may still come to it.
+                if execution.outcome == "unknown" and execution.attempts == 1:
+                    execution = replace(execution, outcome="error")
         if execution.outcome == "error" and not execution.attempts and step.number in self._in_doubt:
             execution = replace(execution, outcome="unknown")  # not made now, but maybe before
         update = {

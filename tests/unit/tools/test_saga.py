@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from daemon.cancel_token import CancelToken
 from daemon.errors import ToolOutcomeUnknown, TooManyRounds
 from daemon.tools.context import ToolContext
-from daemon.tools.errors import CallTooLarge, ToolDeclarationError
+from daemon.tools.errors import CallInDoubt, CallTooLarge, ToolDeclarationError
 from daemon.tools.executor import Executor
 from daemon.tools.journal import Course, Decision, Failure, Journal, Step
 from daemon.tools.registry import Registry, register_tool
@@ -156,13 +156,24 @@ async def test_a_failure_on_the_way_back_is_asked_about():
     def breaks():
         raise ConnectionError("reset")
 
+    def loses():
+        raise CallInDoubt("no answer")
+
+    def gone(arguments, context):
+        return None
+
     registry = tools(
         did=(breaks, {"reconcile": lambda arguments, context: "done"}),
-        did_not=(breaks, {"reconcile": lambda arguments, context: None}),
+        did_not=(breaks, {"reconcile": gone}),
+        lost=(loses, {"reconcile": gone}),
+        silent=(loses, {"reconcile": lambda arguments, context: 1 / 0}),
     )
-    did, did_not = await act(saga_of(registry), registry, "did", "did_not")
+    did, did_not, lost = await act(saga_of(registry), registry, "did", "did_not", "lost")
     assert (did.outcome, did.result) == ("ok", "done")
     assert (did_not.outcome, did_not.result) == ("error", {"error": "ConnectionError: reset"})
+    assert (lost.outcome, lost.result) == ("error", {"error": "no answer"})
+    with pytest.raises(ToolOutcomeUnknown, match="silent"):
+        await act(saga_of(registry), registry, "silent")
 
 
 async def test_reading_is_not_journaled_and_runs_side_by_side():
