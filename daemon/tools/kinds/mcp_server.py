@@ -179,7 +179,12 @@ class McpServer:
             if self._argv:
                 program, *rest = self._argv
                 parameters = StdioServerParameters(
-                    command=program, args=rest, env=self._environment, cwd=self._cwd
+                    command=program,
+                    args=rest,
+                    env=self._environment,
+                    cwd=self._cwd,
+                    # What is no UTF-8 would end the client's reading, and no answer would come any more.
+                    encoding_error_handler="replace",
                 )
                 # What it says on stderr is its own; the daemon's log is one JSON object per line.
                 log_file = stack.enter_context(Path(os.devnull).open("w"))  # noqa: ASYNC230, SIM115

@@ -101,6 +101,13 @@ async def test_tools_over_stdio(connect):
     assert again.outcome == "ok" and again.result["pid"] != found["pid"] and opened.changed()
 
 
+async def test_what_a_server_prints_beside_its_answers_holds_up_none(connect):
+    rude = str(Path(__file__).with_name("mcp_rude.py"))
+    opened = await connect(kind="mcp", argv=[sys.executable, rude], connect_seconds=20, timeout_seconds=20)
+    for _ in range(2):
+        assert (await run(opened, "desk_echo")).result == "heard"
+
+
 async def test_a_server_that_died_while_idle_is_not_called(connect):
     opened = await connect(**STDIO, connect_seconds=60, timeout_seconds=60)
     first = (await run(opened, "desk_look_up", {"key": "a"})).result["pid"]
