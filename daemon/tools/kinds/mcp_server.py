@@ -54,6 +54,7 @@ class McpServer:
         self._tools: list[McpTool] = []
         self._client: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._lost = asyncio.Event()
+        self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> list[McpTool]:
@@ -77,6 +78,7 @@ class McpServer:
 
     async def stop(self) -> None:
         """Disconnect, and end a server of our own."""
+        self._stopping = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -165,6 +167,8 @@ class McpServer:
             except Exception as error:
                 if not was_there:
                     raise
+                if self._stopping:  # what fails while the connection is closed takes the cancellation's place
+                    return
                 log.warning("mcp_connection_failed", server=self._name, error=_reason(error))
             if self._client.done():
                 self._lose(self._client.result())

@@ -194,6 +194,27 @@ async def test_a_server_that_hangs_does_not_hold_up_the_next_connection(server, 
     assert await server.call("put", {}, 60) == "done"
 
 
+async def test_a_connection_that_fails_while_it_is_closed_is_not_made_again(sessions, monkeypatch):
+    made, connected = [], McpServer._connected
+
+    @contextlib.asynccontextmanager
+    async def fails_at_its_end(server):
+        async with connected(server) as client:
+            made.append(client)
+            try:
+                yield client
+            finally:
+                raise ExceptionGroup("closing", [OSError("gone")])
+
+    monkeypatch.setattr(McpServer, "_connected", fails_at_its_end)
+    monkeypatch.setattr(mcp_server, "_RECONNECT_SECONDS", 0.01)
+    server = McpServer(argv=[], cwd=None, environment={}, url=sessions.url, headers={}, connect_seconds=60)
+    await server.start()
+    async with asyncio.timeout(20):
+        await server.stop()
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
