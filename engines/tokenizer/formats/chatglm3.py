@@ -6,13 +6,14 @@
     ```
 
 Source: the tool examples of THUDM/ChatGLM3 (tools_using_demo). An answer is `\\n` and text, as in GLM-4.
+The grammar makes it write JSON values and the properties' own names, which need not be Python's: `from`,
+`order-id`. So calls are read as that, not as Python.
 """
 
-import ast
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from engines.tokenizer.formats import lark
+from engines.tokenizer.formats import json_text, lark
 from engines.tokenizer.formats.arguments import argument_schema, property_schemas
 from engines.tokenizer.formats.format import Answer, Call, Message, Output, Tool
 from engines.tokenizer.formats.glm4 import Glm4, arguments_of
@@ -20,9 +21,10 @@ from engines.tokenizer.formats.shape import Shape
 from engines.tokenizer.template import Template
 
 _FENCE, _FENCE_END = "```python\n", "\n```"
-# JSON escapes that mean the same in Python; `\\u` does not where JSON writes surrogate pairs.
+_CALL, _CALL_END, _COMMA = "tool_call(", ")", ", "
+# JSON escapes that mean the same in Python, as whose code the model was shown strings; `\\u` does not where
+# JSON writes surrogate pairs.
 _ESCAPES = 'nrbtf\\"'
-_JSON_NAMES = {"true": True, "false": False, "null": None}
 
 
 class ChatGlm3(Glm4):
@@ -57,46 +59,56 @@ class ChatGlm3(Glm4):
         name, _, body = text.partition("\n")
         code = body.strip().removeprefix("```python").removesuffix("```").strip()
         try:
-            call = ast.parse(code, mode="eval").body
-            if not isinstance(call, ast.Call) or call.args:
-                return Answer(text)
-            arguments = {keyword.arg: _literal(keyword.value) for keyword in call.keywords if keyword.arg}
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return [Call(name.strip(), _arguments(code))]
+        except ValueError:
             return Answer(text)
-        return [Call(name.strip(), arguments)]
 
     def _call_rules(self, index: int, function: dict[str, Any]) -> list[str]:
         """One rule per property and state (nothing written yet, something written): a comma only between."""
         properties = property_schemas(argument_schema(function, self.write_defaults))
-        end = f"{lark.quote(')' + _FENCE_END)}{self._end(self.call_ends)}"
-        head = lark.quote(f"{function['name']}\n{_FENCE}tool_call(")
+        end = f"{lark.quote(_CALL_END + _FENCE_END)}{self._end(self.call_ends)}"
+        head = lark.quote(f"{function['name']}\n{_FENCE}{_CALL}")
         rules = [f"call_{index}: {head} first_{index}_0"]
         for place, (name, schema, required) in enumerate(properties):
             rules.append(f"argument_{index}_{place}: {lark.quote(name + '=')} value_{index}_{place}")
             rules.append(f"value_{index}_{place}: {lark.json_value(schema, json_allowed_escapes=_ESCAPES)}")
             here, after = f"{index}_{place}", f"{index}_{place + 1}"
-            for state, comma in (("first", ""), ("more", '", " ')):
+            for state, comma in (("first", ""), ("more", f"{lark.quote(_COMMA)} ")):
                 skip = "" if required else f" | {state}_{after}"
                 rules.append(f"{state}_{here}: {comma}argument_{here} more_{after}{skip}")
         last = f"{index}_{len(properties)}"
         return [*rules, f"first_{last}: {end}", f"more_{last}: {end}"]
 
 
-def _literal(node: ast.expr) -> Any:
-    if isinstance(node, ast.Name) and node.id in _JSON_NAMES:
-        return _JSON_NAMES[node.id]
-    if isinstance(node, ast.List):
-        return [_literal(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
-        return {
-            ast.literal_eval(key): _literal(value)
-            for key, value in zip(node.keys, node.values, strict=True)
-            if key is not None
-        }
-    return ast.literal_eval(node)
+def _arguments(code: str) -> dict[str, Any]:
+    """Of `tool_call(NAME=JSON, NAME=JSON)`. Raises ValueError when it is not that."""
+    if not code.startswith(_CALL):
+        raise ValueError("no call")
+    arguments: dict[str, Any] = {}
+    place = len(_CALL)
+    while code[place:] != _CALL_END:
+        name, value, place = _argument(code, place)
+        arguments[name] = value
+        if code.startswith(_COMMA, place):
+            place += len(_COMMA)
+    return arguments
+
+
+def _argument(code: str, start: int) -> tuple[str, Any, int]:
+    """Name, value and end of the argument at `start`. Raises ValueError."""
+    equals = start - 1
+    while True:
+        equals = code.index("=", equals + 1)  # a name may have one as well: then no value follows it
+        try:
+            value, size = json_text.raw_decode(code[equals + 1 :])
+        except ValueError:
+            continue
+        end = equals + 1 + size
+        if code.startswith(_COMMA, end) or code[end:] == _CALL_END:
+            return code[start:equals], value, end
 
 
 def _written(arguments: str) -> str:
     values = arguments_of({"arguments": arguments})
     pairs = values.items() if isinstance(values, dict) else []
-    return f"{_FENCE}tool_call({', '.join(f'{key}={value!r}' for key, value in pairs)}){_FENCE_END}"
+    return f"{_FENCE}{_CALL}{_COMMA.join(f'{key}={value!r}' for key, value in pairs)}{_CALL_END}{_FENCE_END}"

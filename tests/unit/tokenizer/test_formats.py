@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 
 import jsonschema
 import llguidance
@@ -165,6 +166,23 @@ def test_a_rendered_call_is_legal_and_reads_back_the_same(tokenizer, tools, call
     turn = text.removesuffix("<|observation|>")
     assert tokenizer.format.parse(turn, tools) == [call]
     assert tokenizer.format.visible(turn) == ""
+
+
+@pytest.mark.parametrize("name", ["from", "order-id", "a b", "$top", "9x", "ｎａｍｅ", "é", "a=b", ""])
+def test_properties_may_have_any_name(tokenizer, name):
+    odd = tool("f", {name: {"type": "integer"}, "z": {"type": "string"}})
+    call = Call("f", {name: 5, "z": 'tool_call(a=1), b="=\\n'})
+    text = written(tokenizer, call.name, call.arguments)
+    assert accepts(tokenizer, tokenizer.format.grammar([odd]), text)
+    assert tokenizer.format.parse(text.removesuffix("<|observation|>"), [odd]) == [call]
+
+
+def test_numbers_beyond_a_double_are_numbers_to_everybody(tokenizer):
+    numbers = tool("f", {"a": {"type": "number"}, "b": {"type": "array"}})
+    text = written(tokenizer, "f", {"a": 10**400, "b": [[[]], 1e5]}).replace("100000.0", "1e999")
+    assert accepts(tokenizer, tokenizer.format.grammar([numbers]), text)
+    (call,) = tokenizer.format.parse(text.removesuffix("<|observation|>"), [numbers])
+    assert call.arguments == {"a": sys.float_info.max, "b": [[[]], sys.float_info.max]}
 
 
 def test_random_weights_cannot_write_an_illegal_call(tokenizer, tools):
