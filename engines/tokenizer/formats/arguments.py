@@ -15,6 +15,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "null": (type(None),),
 }
 _COMBINED = ("$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties")
+_WHOLE = "arguments"
 
 
 def argument_schema(function: dict[str, Any], write_defaults: bool) -> dict[str, Any]:
@@ -46,13 +47,33 @@ def argument_schema(function: dict[str, Any], write_defaults: bool) -> dict[str,
 
 
 def property_schemas(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:
-    """(name, schema, required) of each property in order; shared definitions are carried into each schema."""
-    shared: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    """(name, schema, required) of each property in order. What a property's schema refers to comes with it,
+    wherever in `schema` that is."""
+    shared = {"$defs": {_WHOLE: _moved(schema)}}
     required = set(schema.get("required", []))
-    return [
-        (name, {**shared, **(property_ if isinstance(property_, dict) else {})}, name in required)
-        for name, property_ in schema.get("properties", {}).items()
-    ]
+    alone = []
+    for name, property_ in schema.get("properties", {}).items():
+        own = property_ if isinstance(property_, dict) else {}
+        moved = _moved(own)
+        alone.append((name, own if moved == own else {**moved, **shared}, name in required))
+    return alone
+
+
+def _moved(schema: Any) -> Any:
+    """With references to places in the schema of all arguments as they are where that is a definition."""
+    if isinstance(schema, list):
+        return [_moved(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: f"#/$defs/{_WHOLE}{value[1:]}" if _is_reference(key, value) else _moved(value)
+        for key, value in schema.items()
+    }
+
+
+def _is_reference(key: str, value: Any) -> bool:
+    """By place: one by name, as `#node`, holds wherever it stands."""
+    return key == "$ref" and isinstance(value, str) and (value == "#" or value.startswith("#/"))
 
 
 def _usable_default(property_: Any) -> bool:

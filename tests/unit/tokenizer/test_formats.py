@@ -299,6 +299,23 @@ def test_shared_definitions_reach_every_property(tokenizer):
     assert not accepts(tokenizer, grammar, written(tokenizer, "f", {"p": {"x": "1"}}))
 
 
+def test_references_may_go_to_any_place_of_the_parameters(tokenizer):
+    """As generators write that name no definitions, and for a tree."""
+    tree = tool(
+        "f",
+        {
+            "p~/1": {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]},
+            "q": {"$ref": "#/properties/p~0~11"},
+            "kids": {"type": "array", "items": {"$ref": "#"}},
+        },
+        required=["q"],
+    )
+    grammar = tokenizer.format.grammar([tree], "required")
+    for kids, fit in (([{"q": {"x": 2}, "kids": []}], True), ([{"q": {"x": "2"}}], False), ([[]], False)):
+        assert accepts(tokenizer, grammar, written(tokenizer, "f", {"q": {"x": 1}, "kids": kids})) is fit
+    assert not accepts(tokenizer, grammar, written(tokenizer, "f", {"q": {}}))
+
+
 def test_parameters_must_be_an_object(tokenizer):
     with pytest.raises(ToolSchemaRefused, match="tool f"):
         tokenizer.format.grammar([{"function": {"name": "f", "parameters": {"type": "array"}}}])
