@@ -34,6 +34,9 @@ def argument_schema(function: dict[str, Any], write_defaults: bool) -> dict[str,
         )
     if any(key in schema for key in _COMBINED):
         return {"type": "object", **schema}
+    for name in schema.get("required", []):
+        if _is_impossible(properties.get(name)):
+            raise ToolSchemaRefused(f"tool {function['name']}: required property '{name}' is unsatisfiable")
     closed = {"type": "object", "additionalProperties": False, **schema, "properties": properties}
     if write_defaults:
         required = set(schema.get("required", [])) | {
@@ -53,6 +56,8 @@ def property_schemas(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any], 
     required = set(schema.get("required", []))
     alone = []
     for name, property_ in schema.get("properties", {}).items():
+        if _is_impossible(property_):  # may only be left out
+            continue
         own = property_ if isinstance(property_, dict) else {}
         moved = _moved(own)
         alone.append((name, own if moved == own else {**moved, **shared}, name in required))
@@ -76,13 +81,34 @@ def _is_reference(key: str, value: Any) -> bool:
     return key == "$ref" and isinstance(value, str) and (value == "#" or value.startswith("#/"))
 
 
+def options(schema: dict[str, Any]) -> list[Any] | None:
+    """What `type` leaves of the values that `enum` or `const` names; None where neither does.
+
+    Schemas from elsewhere often name texts for what they say is a number or a boolean.
+    """
+    named = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    if named is None or "type" not in schema:
+        return named
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    return [value for value in named if any(_is(value, kind) for kind in kinds)]
+
+
+def _is(value: Any, kind: str) -> bool:
+    if kind == "integer" and isinstance(value, float):
+        return value.is_integer()
+    return type(value) in _TYPES.get(kind, ())
+
+
+def _is_impossible(property_: Any) -> bool:
+    return property_ is False or (isinstance(property_, dict) and options(property_) == [])
+
+
 def _usable_default(property_: Any) -> bool:
     """Whether the default itself is legal; schemas from elsewhere often say null where they mean none."""
     if not isinstance(property_, dict) or "default" not in property_:
         return False
     default = property_["default"]
-    if "enum" in property_:
-        return default in property_["enum"]
+    if (allowed := options(property_)) is not None:
+        return default in allowed
     named = property_.get("type", [])
-    kinds = [named] if isinstance(named, str) else named
-    return any(type(default) in _TYPES.get(kind, ()) for kind in kinds)
+    return any(_is(default, kind) for kind in ([named] if isinstance(named, str) else named))

@@ -5,8 +5,9 @@
     <arg_value>VALUE</arg_value>
     </tool_call>
 
-Strings stand as they are, everything else as JSON. Source: chat_template.jinja of zai-org/GLM-4.5, which
-takes OpenAI messages but wants the arguments of earlier calls as objects.
+Strings stand as they are, everything else as JSON; so does a string of which more is asked than an expression
+of ours can hold bare text to. Source: chat_template.jinja of zai-org/GLM-4.5, which takes OpenAI messages but
+wants the arguments of earlier calls as objects.
 """
 
 import re
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from engines.tokenizer.formats import json_text, lark
-from engines.tokenizer.formats.arguments import argument_schema, property_schemas
+from engines.tokenizer.formats.arguments import argument_schema, options, property_schemas
 from engines.tokenizer.formats.format import Answer, Call, Format, Message, Output, Tool, chosen
 from engines.tokenizer.formats.glm4 import arguments_of
 from engines.tokenizer.formats.shape import Shape
@@ -26,6 +27,12 @@ _VALUE, _VALUE_END = "<arg_value>", "</arg_value>"
 _THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _CALL = re.compile(f"{_OPEN}(.*?){_CLOSE}", re.DOTALL)
 _ARGUMENT = re.compile(rf"{_KEY}(.*?){_KEY_END}\s*{_VALUE}(.*?){_VALUE_END}", re.DOTALL)
+# What llguidance can hold a JSON string to. Formats that nobody knows say nothing about the text.
+_FORMATS = frozenset(
+    ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
+)
+_MORE = frozenset(("$ref", "allOf", "anyOf", "oneOf", "not", "if"))
+_LIMITS = frozenset(("pattern", "minLength", "maxLength"))
 
 
 class Glm45(Format):
@@ -106,9 +113,8 @@ class Glm45(Format):
 
     def _string(self, schema: dict[str, Any]) -> str:
         """A bare string."""
-        options = schema.get("enum", [schema["const"]] if "const" in schema else [])
-        if options:
-            return lark.alternatives([lark.quote(option) for option in options])
+        if (allowed := options(schema)) is not None:
+            return lark.alternatives([lark.quote(option) for option in allowed])
         parts = [self._text_without(_VALUE_END)]
         if "pattern" in schema:
             parts.append(lark.regex(lark.anchored(schema["pattern"])))
@@ -126,9 +132,12 @@ class Glm45(Format):
 
 
 def is_plain_string(schema: dict[str, Any]) -> bool:
-    options = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    if options:
-        return all(isinstance(option, str) for option in options)
+    """Whether its values are strings that stand as they are."""
+    if schema.get("format") in _FORMATS or not _MORE.isdisjoint(schema):
+        return False
+    allowed = options(schema)
+    if allowed is not None:
+        return _LIMITS.isdisjoint(schema) and all(isinstance(option, str) for option in allowed)
     return schema.get("type") == "string"
 
 

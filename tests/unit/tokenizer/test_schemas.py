@@ -1,0 +1,60 @@
+"""Tools with schemas as they are met: whatever the model would write, a call fits its schema."""
+
+import jsonschema
+import pytest
+
+from engines.tokenizer.errors import ToolSchemaRefused
+
+from .conftest import TEXT, tool
+from .test_formats import FORMATS, wander
+
+
+@pytest.fixture(params=FORMATS)
+def tokenizer(request):
+    return request.getfixturevalue(request.param)
+
+
+def calls(tokenizer, tool_, seeds=4):
+    """The arguments that a model with random weights writes, read as the agent does."""
+    grammar = tokenizer.format.grammar([tool_], "required")
+    for seed in range(seeds):
+        turn = tokenizer.turn()
+        turn.push(wander(tokenizer, grammar, seed)[0])
+        (call,) = turn.output([tool_])
+        assert call.name == tool_["function"]["name"]
+        yield call.arguments
+
+
+def problems(schema, arguments):
+    """Independent of whatever makes the grammars."""
+    validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    return [error.message for error in validator.iter_errors(arguments)]
+
+
+@pytest.mark.parametrize(
+    "property_",
+    [
+        {"type": "string", "format": "date"},
+        {"type": "string", "format": "uuid", "pattern": "^[0-4]"},
+        {"type": "string", "anyOf": [{"const": "x"}, {"pattern": "^[yz]$"}]},
+        {"type": "string", "allOf": [{"minLength": 2}, {"maxLength": 3}]},
+        {"type": "string", "enum": ["a", "bb", "ccc"], "minLength": 2},
+        {"type": "string", "enum": ["a", None]},
+        {"type": "string", "$ref": "#/$defs/one"},
+        {"type": "integer", "enum": ["1", 2, 3.0]},
+        {"type": ["string", "null"], "enum": ["", "</arg_value>", 5]},
+        {"enum": ["a", 1, None, 2.5, True, ["q"], {"z": 1}]},
+    ],
+)
+def test_a_value_is_held_to_all_that_its_schema_says(tokenizer, property_):
+    made = tool("f", {"a": property_}, **{"$defs": {"one": {"enum": ["x", "y"]}}})
+    for arguments in calls(tokenizer, made):
+        assert problems(made["function"]["parameters"], arguments) == []
+
+
+@pytest.mark.parametrize("impossible", [False, {"type": "boolean", "enum": ["True", "dontcare"]}])
+def test_what_has_no_value_is_left_out_or_refused(tokenizer, impossible):
+    made = tool("f", {"a": impossible, "b": TEXT}, required=["b"])
+    assert all(arguments.keys() == {"b"} for arguments in calls(tokenizer, made))
+    with pytest.raises(ToolSchemaRefused, match="tool f: required property 'a' is unsatisfiable"):
+        tokenizer.format.grammar([tool("f", {"a": impossible, "b": TEXT})])
