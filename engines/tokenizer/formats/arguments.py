@@ -15,7 +15,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "null": (type(None),),
 }
 _COMBINED = ("$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties")
-_WHOLE = "arguments"
 
 
 def argument_schema(function: dict[str, Any], write_defaults: bool) -> dict[str, Any]:
@@ -35,7 +34,7 @@ def argument_schema(function: dict[str, Any], write_defaults: bool) -> dict[str,
     if any(key in schema for key in _COMBINED):
         return {"type": "object", **schema}
     for name in schema.get("required", []):
-        if _is_impossible(properties.get(name)):
+        if is_impossible(properties.get(name)):
             raise ToolSchemaRefused(f"tool {function['name']}: required property '{name}' is unsatisfiable")
     closed = {"type": "object", "additionalProperties": False, **schema, "properties": properties}
     if write_defaults:
@@ -49,38 +48,6 @@ def argument_schema(function: dict[str, Any], write_defaults: bool) -> dict[str,
     return closed
 
 
-def property_schemas(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:
-    """(name, schema, required) of each property in order. What a property's schema refers to comes with it,
-    wherever in `schema` that is."""
-    shared = {"$defs": {_WHOLE: _moved(schema)}}
-    required = set(schema.get("required", []))
-    alone = []
-    for name, property_ in schema.get("properties", {}).items():
-        if _is_impossible(property_):  # may only be left out
-            continue
-        own = property_ if isinstance(property_, dict) else {}
-        moved = _moved(own)
-        alone.append((name, own if moved == own else {**moved, **shared}, name in required))
-    return alone
-
-
-def _moved(schema: Any) -> Any:
-    """With references to places in the schema of all arguments as they are where that is a definition."""
-    if isinstance(schema, list):
-        return [_moved(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        key: f"#/$defs/{_WHOLE}{value[1:]}" if _is_reference(key, value) else _moved(value)
-        for key, value in schema.items()
-    }
-
-
-def _is_reference(key: str, value: Any) -> bool:
-    """By place: one by name, as `#node`, holds wherever it stands."""
-    return key == "$ref" and isinstance(value, str) and (value == "#" or value.startswith("#/"))
-
-
 def options(schema: dict[str, Any]) -> list[Any] | None:
     """What `type` leaves of the values that `enum` or `const` names; None where neither does.
 
@@ -89,17 +56,23 @@ def options(schema: dict[str, Any]) -> list[Any] | None:
     named = schema.get("enum", [schema["const"]] if "const" in schema else None)
     if named is None or "type" not in schema:
         return named
-    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
-    return [value for value in named if any(_is(value, kind) for kind in kinds)]
+    return [value for value in named if any(is_of_type(value, kind) for kind in types(schema))]
 
 
-def _is(value: Any, kind: str) -> bool:
+def types(schema: dict[str, Any], *default: str) -> list[str]:
+    """The names in `type`."""
+    named = schema.get("type", default)
+    return [named] if isinstance(named, str) else list(named)
+
+
+def is_of_type(value: Any, kind: str) -> bool:
     if kind == "integer" and isinstance(value, float):
         return value.is_integer()
     return type(value) in _TYPES.get(kind, ())
 
 
-def _is_impossible(property_: Any) -> bool:
+def is_impossible(property_: Any) -> bool:
+    """Whether no value fits the schema of a property."""
     return property_ is False or (isinstance(property_, dict) and options(property_) == [])
 
 
@@ -110,5 +83,4 @@ def _usable_default(property_: Any) -> bool:
     default = property_["default"]
     if (allowed := options(property_)) is not None:
         return default in allowed
-    named = property_.get("type", [])
-    return any(_is(default, kind) for kind in ([named] if isinstance(named, str) else named))
+    return any(is_of_type(default, kind) for kind in types(property_))

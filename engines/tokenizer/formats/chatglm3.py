@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from engines.tokenizer.formats import json_text, lark
-from engines.tokenizer.formats.arguments import argument_schema, property_schemas
 from engines.tokenizer.formats.format import Answer, Call, Message, Output, Tool
 from engines.tokenizer.formats.glm4 import Glm4, arguments_of
+from engines.tokenizer.formats.properties import alternatives
 from engines.tokenizer.formats.shape import Shape
 from engines.tokenizer.template import Template
 
@@ -65,19 +65,21 @@ class ChatGlm3(Glm4):
 
     def _call_rules(self, index: int, function: dict[str, Any]) -> list[str]:
         """One rule per property and state (nothing written yet, something written): a comma only between."""
-        properties = property_schemas(argument_schema(function, self.write_defaults))
         end = f"{lark.quote(_CALL_END + _FENCE_END)}{self._end(self.call_ends)}"
         head = lark.quote(f"{function['name']}\n{_FENCE}{_CALL}")
-        rules = [f"call_{index}: {head} first_{index}_0"]
-        for place, (name, schema, required) in enumerate(properties):
-            rules.append(f"argument_{index}_{place}: {lark.quote(name + '=')} value_{index}_{place}")
-            rules.append(f"value_{index}_{place}: {lark.json_value(schema, json_allowed_escapes=_ESCAPES)}")
-            here, after = f"{index}_{place}", f"{index}_{place + 1}"
-            for state, comma in (("first", ""), ("more", f"{lark.quote(_COMMA)} ")):
-                skip = "" if required else f" | {state}_{after}"
-                rules.append(f"{state}_{here}: {comma}argument_{here} more_{after}{skip}")
-        last = f"{index}_{len(properties)}"
-        return [*rules, f"first_{last}: {end}", f"more_{last}: {end}"]
+        lists, rules = alternatives(function, self.write_defaults), []
+        for way, properties in enumerate(lists):
+            for place, each in enumerate(properties):
+                here, after = f"{index}_{way}_{place}", f"{index}_{way}_{place + 1}"
+                rules.append(f"argument_{here}: {lark.quote(each.name + '=')} value_{here}")
+                rules.append(f"value_{here}: {lark.json_value(each.schema, json_allowed_escapes=_ESCAPES)}")
+                for state, comma in (("first", ""), ("more", f"{lark.quote(_COMMA)} ")):
+                    skip = "" if each.required else f" | {state}_{after}"
+                    rules.append(f"{state}_{here}: {comma}argument_{here} more_{after}{skip}")
+            last = f"{index}_{way}_{len(properties)}"
+            rules += [f"first_{last}: {end}", f"more_{last}: {end}"]
+        firsts = lark.alternatives([f"first_{index}_{way}_0" for way in range(len(lists))])
+        return [f"call_{index}: {head} {firsts}", *rules]
 
 
 def _arguments(code: str) -> dict[str, Any]:

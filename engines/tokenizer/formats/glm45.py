@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from engines.tokenizer.formats import json_text, lark
-from engines.tokenizer.formats.arguments import argument_schema, options, property_schemas
+from engines.tokenizer.formats.arguments import options
 from engines.tokenizer.formats.format import Answer, Call, Format, Message, Output, Tool, chosen
 from engines.tokenizer.formats.glm4 import arguments_of
+from engines.tokenizer.formats.properties import Property, alternatives
 from engines.tokenizer.formats.shape import Shape
 from engines.tokenizer.template import Template
 
@@ -75,11 +76,8 @@ class Glm45(Format):
 
     def parse(self, text: str, tools: Sequence[Tool] = ()) -> Output:
         text = _THOUGHT.sub("", text, count=1)
-        schemas = {
-            function["name"]: dict(function.get("parameters", {}).get("properties", {}))
-            for function in chosen(tools, "auto")
-        }
-        calls = [_call(match[1], schemas) for match in _CALL.finditer(text)]
+        functions = {function["name"]: function for function in chosen(tools, "auto")}
+        calls = [self._call(match[1], functions) for match in _CALL.finditer(text)]
         return calls or Answer(self.answer(text))
 
     def answer(self, text: str) -> str:
@@ -94,22 +92,33 @@ class Glm45(Format):
 
     def _call_rules(self, index: int, function: dict[str, Any]) -> list[str]:
         end = lark.quote(self.line_end) if self.line_end else ""
-        schema = argument_schema(function, self.write_defaults)
-        parts, rules = [], []
-        for place, (name, property_, required) in enumerate(property_schemas(schema)):
-            rule, value = f"argument_{index}_{place}", f"VALUE_{index}_{place}"
-            parts.append(rule if required else f"{rule}?")
-            if is_plain_string(property_):
-                rules.append(f"{value}: {self._string(property_)}")
-            else:
-                value = value.lower()
-                rules.append(f"{value}: {lark.json_value(property_)}")
-            rules.append(
-                f"{rule}: {self.marker(_KEY)} {lark.quote(name)} {self.marker(_KEY_END)} {end} "
-                f"{self.marker(_VALUE)} {value} {self.marker(_VALUE_END)} {end}"
-            )
+        lists = alternatives(function, self.write_defaults)
+        bare = _bare(lists)
+        written, rules = [], []
+        for way, properties in enumerate(lists):
+            parts = []
+            for place, each in enumerate(properties):
+                rule, value = f"argument_{index}_{way}_{place}", f"VALUE_{index}_{way}_{place}"
+                parts.append(rule if each.required else f"{rule}?")
+                if each.name in bare:
+                    rules.append(f"{value}: {self._string(each.schema)}")
+                else:
+                    value = value.lower()
+                    rules.append(f"{value}: {lark.json_value(each.schema)}")
+                rules.append(
+                    f"{rule}: {self.marker(_KEY)} {lark.quote(each.name)} {self.marker(_KEY_END)} {end} "
+                    f"{self.marker(_VALUE)} {value} {self.marker(_VALUE_END)} {end}"
+                )
+            written.append(" ".join(parts) or '""')
         head = f"{self.marker(_OPEN)} {lark.quote(function['name'] + self.line_end)}"
-        return [f"call_{index}: {head} {' '.join(parts)} {self.marker(_CLOSE)}", *rules]
+        return [f"call_{index}: {head} {lark.alternatives(written)} {self.marker(_CLOSE)}", *rules]
+
+    def _call(self, body: str, functions: dict[str, dict[str, Any]]) -> Call:
+        name = body.partition(_KEY)[0].strip()
+        lists = alternatives(functions[name], self.write_defaults) if name in functions else []
+        known, bare = {each.name for properties in lists for each in properties}, _bare(lists)
+        pairs = ((match[1].strip(), match[2]) for match in _ARGUMENT.finditer(body))
+        return Call(name, {key: _read(value) if key in known - bare else value for key, value in pairs})
 
     def _string(self, schema: dict[str, Any]) -> str:
         """A bare string."""
@@ -141,17 +150,16 @@ def is_plain_string(schema: dict[str, Any]) -> bool:
     return schema.get("type") == "string"
 
 
-def _call(body: str, schemas: dict[str, dict[str, Any]]) -> Call:
-    name = body.partition(_KEY)[0].strip()
-    properties = schemas.get(name, {})
-    pairs = ((match[1].strip(), match[2]) for match in _ARGUMENT.finditer(body))
-    return Call(name, {key: _read(value, properties.get(key)) for key, value in pairs})
+def _bare(lists: list[list[Property]]) -> set[str]:
+    """The properties whose values stand as they are, whichever way the arguments fit: else nobody could tell
+    whether `10086` is a string or a number."""
+    properties = [each for properties in lists for each in properties]
+    return {each.name for each in properties} - {
+        each.name for each in properties if not is_plain_string(each.schema)
+    }
 
 
-def _read(value: str, schema: Any) -> Any:
-    """Only the schema tells whether `10086` is a string or a number; without one it stays a string."""
-    if not isinstance(schema, dict) or is_plain_string(schema):
-        return value
+def _read(value: str) -> Any:
     try:
         return json_text.loads(value)
     except ValueError:

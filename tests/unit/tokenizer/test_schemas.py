@@ -14,7 +14,7 @@ def tokenizer(request):
     return request.getfixturevalue(request.param)
 
 
-def calls(tokenizer, tool_, seeds=4):
+def calls(tokenizer, tool_, seeds=3):
     """The arguments that a model with random weights writes, read as the agent does."""
     grammar = tokenizer.format.grammar([tool_], "required")
     for seed in range(seeds):
@@ -58,3 +58,47 @@ def test_what_has_no_value_is_left_out_or_refused(tokenizer, impossible):
     assert all(arguments.keys() == {"b"} for arguments in calls(tokenizer, made))
     with pytest.raises(ToolSchemaRefused, match="tool f: required property 'a' is unsatisfiable"):
         tokenizer.format.grammar([tool("f", {"a": impossible, "b": TEXT})])
+
+
+X, Y = {"x": {"type": "integer"}}, {"y": {"type": "string", "maxLength": 5}}
+IN_X, IN_Y = {"properties": X, "required": ["x"]}, {"properties": Y, "required": ["y"]}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"$ref": "#/$defs/a~1b%20", "$defs": {"a/b ": IN_X}},
+        {"type": "object", "allOf": [IN_X, {"$ref": "#/allOf/0"}, IN_Y]},
+        {"type": "object", "properties": X | Y, "anyOf": [{"required": ["x"]}, {"required": ["y"]}]},
+        {"type": "object", "anyOf": [{"type": "null"}, IN_X, IN_Y | {"additionalProperties": False}]},
+        {"type": "object", "anyOf": [IN_X, {"properties": {"x": {"type": "string"}}, "required": ["x"]}]},
+        {"type": "object", "allOf": [IN_X, {"properties": {"x": {"minimum": 7, "maximum": 9}}}]},
+        {"type": "object", "properties": X | Y, "minProperties": 1},
+        {"type": "object", "required": ["x"], "additionalProperties": X["x"]},
+        {"type": "object", "required": ["x1"], "patternProperties": {"^x": {"enum": [5]}}},
+        {"type": "object", **IN_X, "patternProperties": {"^x": {"maximum": 5}}},
+    ],
+)
+def test_a_call_fits_what_its_parameters_combine(tokenizer, parameters):
+    made = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    for arguments in calls(tokenizer, made, seeds=3):
+        assert problems(parameters, arguments) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ({"oneOf": [{"required": ["x"]}, {"required": ["y"]}]}, "oneOf"),
+        ({"if": {"required": ["x"]}, "then": {"required": ["y"]}}, "if"),
+        ({"required": ["z"]}, "required property 'z' is unsatisfiable"),
+        ({"dependentRequired": {"x": ["y"]}}, "dependentRequired"),
+        ({"allOf": [{"$ref": "#"}]}, "leads to itself"),
+        ({"$ref": "#/$defs/none"}, "leads nowhere"),
+        ({"minProperties": 3}, "do not fit"),
+    ],
+)
+@pytest.mark.parametrize("name", ["glm45", "chatglm3"])
+def test_what_a_call_cannot_be_held_to_is_refused(request, name, more, complaint):
+    made = tool("f", X | Y, **({"required": []} | more))
+    with pytest.raises(ToolSchemaRefused, match=f"^tool f: .*{complaint}"):
+        request.getfixturevalue(name).format.grammar([made])
