@@ -20,6 +20,7 @@ from engines.tokenizer.formats.format import Answer, Call, Format, Message, Outp
 from engines.tokenizer.formats.glm4 import arguments_of
 from engines.tokenizer.formats.properties import Property, alternatives
 from engines.tokenizer.formats.shape import Shape
+from engines.tokenizer.shield import Shield
 from engines.tokenizer.template import Template
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
@@ -116,9 +117,10 @@ class Glm45(Format):
     def _call(self, body: str, functions: dict[str, dict[str, Any]]) -> Call:
         name = body.partition(_KEY)[0].strip()
         lists = alternatives(functions[name], self.write_defaults) if name in functions else []
-        known, bare = {each.name for properties in lists for each in properties}, _bare(lists)
-        pairs = ((match[1].strip(), match[2]) for match in _ARGUMENT.finditer(body))
-        return Call(name, {key: _read(value) if key in known - bare else value for key, value in pairs})
+        json_ = {each.name for properties in lists for each in properties} - _bare(lists)
+        # A turn's text is shielded, the names in schemas are not.
+        pairs = ((match[1], match[2], Shield.lower(match[1]) in json_) for match in _ARGUMENT.finditer(body))
+        return Call(name, {key: _read(value) if is_json else value for key, value, is_json in pairs})
 
     def _string(self, schema: dict[str, Any]) -> str:
         """A bare string."""

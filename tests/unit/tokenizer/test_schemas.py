@@ -52,6 +52,13 @@ def test_a_value_is_held_to_all_that_its_schema_says(tokenizer, property_):
         assert problems(made["function"]["parameters"], arguments) == []
 
 
+@pytest.mark.parametrize("name", ["<a>", "n<5", "n>", " a ", "a\nb", "订单"])
+def test_a_value_is_read_by_its_schema_whatever_its_name(tokenizer, name):
+    made = tool("f", {name: {"type": "integer"}, "z": TEXT})
+    for arguments in calls(tokenizer, made):
+        assert problems(made["function"]["parameters"], arguments) == []
+
+
 @pytest.mark.parametrize("impossible", [False, {"type": "boolean", "enum": ["True", "dontcare"]}])
 def test_what_has_no_value_is_left_out_or_refused(tokenizer, impossible):
     made = tool("f", {"a": impossible, "b": TEXT}, required=["b"])
