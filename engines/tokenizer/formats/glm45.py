@@ -66,7 +66,7 @@ class Glm45(Format):
             rules += [f"answer: {lead}value{self._answer_end(answer)}", f"value: {text}"]
         if functions:
             # Under `auto` the model may say a word before it calls.
-            lead = "TEXT" if choice == "auto" and answer is None else r"/\n*/"
+            lead = "TEXT" if choice == "auto" and answer is None else r"/\n?/"
             more = r" (/\n?/ call)*" if parallel else ""
             starts.append("calls")
             rules.append(f"calls: {lead} call{more}{self._end(self.call_ends)}")
@@ -86,10 +86,10 @@ class Glm45(Format):
             if "</think>" not in text:
                 return ""
             text = _THOUGHT.sub("", text, count=1)
-        return text.strip()
+        return text.removeprefix("\n")
 
     def visible(self, text: str) -> str:
-        return self.answer(text).partition(_OPEN)[0].rstrip()
+        return self.answer(text).partition(_OPEN)[0]
 
     def _call_rules(self, index: int, function: dict[str, Any]) -> list[str]:
         end = lark.quote(self.line_end) if self.line_end else ""

@@ -230,6 +230,17 @@ def test_an_answer_may_have_a_shape(tokenizer, tools):
     assert legal(pattern, "a/b/42\n") and not legal(pattern, "a/b/\n")
 
 
+@pytest.mark.parametrize("text", [" a", "b \n", "\t", "　", "{ }"])
+def test_a_shaped_answer_is_read_as_it_was_written(tokenizer, text):
+    """Blanks at its edges belong to it, in what is streamed as well."""
+    grammar = tokenizer.format.grammar([], "none", answer=Shape.choice([text, "other"]))
+    assert accepts(tokenizer, grammar, f"\n{text}<|user|>")
+    turn = tokenizer.turn()
+    turn.push(marked(tokenizer, f"\n{text}"))
+    assert turn.visible == text
+    assert turn.output() == Answer(text)
+
+
 def test_the_end_of_a_shaped_answer_is_forced_where_nothing_else_may_follow(tokenizer):
     def ends(shape, text):
         built = matcher(tokenizer, tokenizer.format.grammar([], "none", answer=shape))
