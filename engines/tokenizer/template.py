@@ -6,10 +6,12 @@ they are given and nothing else. Filters and globals are those that Hugging Face
 """
 
 import json
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from jinja2 import TemplateError, TemplateSyntaxError, meta
+from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engines.tokenizer.errors import MessagesRefused, TemplateBroken
@@ -31,7 +33,10 @@ class Template:
         environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
         self.source = source
         try:
-            self.variables = frozenset(meta.find_undeclared_variables(environment.parse(source)))
+            parsed = environment.parse(source)
+            self.variables = frozenset(
+                filter(partial(_reads, parsed), meta.find_undeclared_variables(parsed))
+            )
             self._compiled = environment.from_string(
                 cached_tools_parts(environment, environment.parse(source))
             )
@@ -47,6 +52,26 @@ class Template:
             return self._compiled.render(**variables)
         except (TemplateError, TypeError, ValueError, AttributeError, KeyError) as error:
             raise MessagesRefused(f"the model's chat template refused the messages: {error}") from error
+
+
+def _reads(node: nodes.Node, name: str) -> bool:
+    """Whether the first mention of `name` reads it: else what the template is given under it is never seen.
+
+    Jinja takes what is set inside an `if` for undeclared everywhere, such as the `tools` which the first
+    templates of glm-4-9b-chat find in a message.
+    """
+    return next((found.ctx == "load" for found in _names(node) if found.name == name), False)
+
+
+def _names(node: nodes.Node) -> Iterator[nodes.Name]:
+    """In the order in which they are looked at."""
+    if isinstance(node, nodes.Name):
+        yield node
+    children: Iterable[nodes.Node] = node.iter_child_nodes()
+    if isinstance(node, nodes.Assign):
+        children = (node.node, node.target)
+    for child in children:
+        yield from _names(child)
 
 
 def _tojson(

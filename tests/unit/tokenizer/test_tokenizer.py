@@ -22,6 +22,8 @@ NASTY = st.lists(
     max_size=8,
 ).map("".join)
 
+EACH = "{% for tool in tools %}{{ tool['function']['name'] }} {% endfor %}"
+
 
 def special_ids(tokenizer, ids):
     return [index for index in ids if index in tokenizer.added_tokens.values()]
@@ -174,6 +176,24 @@ def test_first_glm4_templates_get_the_tools_in_the_system_message(glm4):
     system = [{"role": "system", "content": "x"}, {"role": "user", "content": "hi"}]
     assert old.render_text(system, [REFUND]) == "1 tools;<|system|>x<|user|>hi"
     assert old.render_text(system) == "<|system|>x<|user|>hi"
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        # As in glm-4-9b-chat: `tools` is a name of the template's own.
+        ("{% for item in messages %}{% if item['tools'] is defined %}{% set tools = item['tools'] %}" + EACH
+         + "{% endif %}{% if item['content'] %}{{ item['content'] }}{% endif %}{% endfor %}", "f hi"),
+        ("{% if tools %}" + EACH + "{% endif %}{{ messages | length }}", "f 1"),
+        ("{% set tools = tools or [] %}" + EACH + "{{ messages | length }}", "f 1"),
+        ("{% if tools is not defined %}{% set tools = [] %}{% endif %}" + EACH + "{{ messages | length }}",
+         "f 1"),
+    ],
+)  # fmt: skip
+def test_a_template_is_shown_the_tools_where_it_looks_for_them(glm4, source, shown):
+    named = {"function": {"name": "f", "parameters": {}}}
+    tokenizer = Tokenizer(glm4.definition, template=source)
+    assert tokenizer.render_text([{"role": "user", "content": "hi"}], [named]) == shown
 
 
 def test_tools_are_rendered_as_they_are_not_as_others_were(glm4):
