@@ -323,10 +323,10 @@ async def test_the_deadline_shortens_the_timeout():
     async def slow():
         await asyncio.sleep(5)
 
-    context = ToolContext(deadline=time.monotonic() + 0.05)
+    context = ToolContext(deadline=time.monotonic() + 0.5)
     started = time.monotonic()
     assert (await run(slow, context=context, retries=3, read_only=True)).attempts == 1
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3
 
 
 async def test_retries_stop_at_success_and_at_a_definite_answer():
