@@ -26,7 +26,11 @@ _LOST_HOST = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count
 
 class SqlDeclaration(Declaration):
     """`database` is a SQLAlchemy URL. A tool is read-only unless `read_only = false`: the database itself
-    then refuses to write. `max_rows` bounds what the model gets to read."""
+    then refuses to write. `max_rows` bounds what the model gets to read.
+
+    An `optional` argument that is left out is NULL. PostgreSQL must be told the type of one that it meets
+    alone first: `CAST(:id AS text) IS NULL OR id = :id`.
+    """
 
     kind: Literal["sql"]
     database: str
@@ -55,8 +59,8 @@ class _Database:
     def call(self, values: dict[str, Any], context: ToolContext) -> Any:
         """{"rows": […]}, with `truncated` when there are more; {"rows_affected": n} without rows.
 
-        Raises ToolError with what the database says is wrong, RemoteUnavailable when it cannot be reached,
-        CallInDoubt when the connection of a tool that writes is lost on the way.
+        Raises ToolError with what the database says is wrong or for columns of one name, RemoteUnavailable
+        when it cannot be reached, CallInDoubt when the connection of a tool that writes is lost on the way.
         """
         seconds = self._declaration.seconds(context, read_only=not self._writes)
         # A little before whoever waits gives up: then it is known that nothing was done.
@@ -95,6 +99,9 @@ class _Database:
     def _result(self, cursor: sqlalchemy.CursorResult[Any]) -> Any:
         if not cursor.returns_rows:
             return {"rows_affected": cursor.rowcount}
+        names = list(cursor.keys())
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ToolError(f"two columns are called {twice[0]!r}; name them in `statement` with AS")
         found = cursor.mappings().fetchmany(self._declaration.max_rows + 1)
         rows = [{name: _readable(value) for name, value in row.items()} for row in found]
         if len(rows) <= self._declaration.max_rows:

@@ -57,6 +57,29 @@ async def test_rows(declare, call, database):
     assert (await call(tool, {"id": "B"})).result == {"rows": []}
 
 
+async def test_columns_of_one_name_are_told(declare, call, database, count):
+    """The second would stand for both."""
+    both = "SELECT a.id, b.id FROM orders a JOIN orders b ON a.id < b.id"
+    assert (
+        "'id'; name them"
+        in (await call(declare(kind="sql", database=database, statement=both))).result["error"]
+    )
+    acting = "INSERT INTO orders (id) VALUES ('A9') RETURNING id, id"
+    tool = declare(kind="sql", database=database, statement=acting, read_only=False)
+    assert (await call(tool)).outcome == "error"
+    assert count() == 3  # nothing was done
+
+
+@pytest.mark.parametrize("where", ["CAST(:id AS text) IS NULL OR id = :id", "id = COALESCE(:id, id)"])
+async def test_an_optional_argument_filters_or_not(declare, call, database, where):
+    optional = {"id": {"type": "string", "optional": True}}
+    tool = declare(
+        kind="sql", database=database, statement=f"SELECT id FROM orders WHERE {where}", arguments=optional
+    )
+    assert (await call(tool, {"id": "A2"})).result == {"rows": [{"id": "A2"}]}
+    assert len((await call(tool, {})).result["rows"]) == 3
+
+
 @pytest.mark.parametrize("value", [*NASTY, "\0", "\ud800"])
 async def test_values_are_never_code(declare, call, database, count, value):
     tool = declare(kind="sql", database=database, statement=SELECT, arguments=ID)
