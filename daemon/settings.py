@@ -199,7 +199,8 @@ def load(file: Path | None = None) -> Settings:
 
 
 def _chosen(file: Path | None) -> Path | None:
-    named = file or (Path(os.environ["AUTOGLM_CONFIG"]) if "AUTOGLM_CONFIG" in os.environ else None)
+    variable = os.environ.get("AUTOGLM_CONFIG")
+    named = file or (Path(variable) if variable else None)
     if named and not named.is_file():
         raise ConfigurationError(
             f"{named}: no such file; create it, or leave `--config` out to use the defaults."

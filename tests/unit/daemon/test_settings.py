@@ -37,6 +37,8 @@ def test_environment_wins_over_credentials_over_file_over_default(tmp_path, monk
 def test_the_file_may_be_named_by_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("AUTOGLM_CONFIG", str(write(tmp_path, "[engine]\nslots = 3\n")))
     assert load().engine.slots == 3
+    monkeypatch.setenv("AUTOGLM_CONFIG", "")  # as a shell or unit has it that unsets it for one command
+    assert load().engine.slots is None
 
 
 @pytest.mark.parametrize(
