@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from daemon.tools.errors import CallInDoubt, RemoteUnavailable
 from daemon.tools.kinds.mcp_http import McpHttpClient, Passage, watch
 from daemon.tools.kinds.mcp_stdio import watched_stdio
+from daemon.tools.result import to_text
 
 log = structlog.get_logger(__name__)
 
@@ -84,8 +85,11 @@ class McpServer:
             await asyncio.wait({self._task})
 
     async def call(self, name: str, arguments: dict[str, Any], seconds: float) -> Any:
-        """The result as JSON data. Raises ValueError with what the tool says is wrong, CallInDoubt when the
-        connection fails on the way, RemoteUnavailable when the call was not made."""
+        """Structured content if there is any, else the texts.
+
+        Raises ValueError with what the tool says is wrong, CallInDoubt when the connection fails on the way,
+        RemoteUnavailable when the call was not made.
+        """
         # A little before whoever waits gives up: then it is known that nothing was done.
         try:
             async with asyncio.timeout(seconds - min(_HEAD_START_SECONDS, seconds / 4)):
@@ -97,10 +101,10 @@ class McpServer:
             result = await client.call_tool(name, arguments, read_timeout_seconds=seconds)
         except Exception as error:
             raise self._failure(client, error, passage, seconds) from None
-        data = _data(result)
+        structured = result.structured_content
         if result.is_error:
-            raise ValueError(data if isinstance(data, str) else "the tool failed")
-        return data
+            raise ValueError(_texts(result) or (to_text(structured) if structured else "the tool failed"))
+        return _texts(result) if structured is None else structured
 
     def _failure(self, client: Client, error: Exception, passage: Passage, seconds: float) -> Exception:
         """What `call` raises when the client raised `error`."""
@@ -208,10 +212,8 @@ class McpServer:
         return self._argv[0] if self._argv else httpx2.URL(self._url).host
 
 
-def _data(result: CallToolResult) -> Any:
-    """Structured content if there is any, else the texts; other content by its type only."""
-    if result.structured_content is not None:
-        return result.structured_content
+def _texts(result: CallToolResult) -> str:
+    """Other content than text by its type only."""
     texts = [block.text if isinstance(block, TextContent) else f"[{block.type}]" for block in result.content]
     return "\n".join(texts)
 

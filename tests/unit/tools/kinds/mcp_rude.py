@@ -1,15 +1,16 @@
-"""An MCP server without a library, which prints what is neither UTF-8 nor JSON beside its answers."""
+"""An MCP server without a library. It answers calls with their arguments, and prints garbage in between."""
 
 import json
 import sys
 
 for line in sys.stdin:
     request = json.loads(line)
+    given = request.get("params", {}).get("arguments")
     answers = {
         "initialize": {"protocolVersion": request.get("params", {}).get("protocolVersion"),
                        "capabilities": {"tools": {}}, "serverInfo": {"name": "rude", "version": "1"}},
         "tools/list": {"tools": [{"name": "echo", "description": "d", "inputSchema": {"type": "object"}}]},
-        "tools/call": {"content": [{"type": "text", "text": "heard"}]},
+        "tools/call": given or {"content": [{"type": "text", "text": "heard"}]},
     }  # fmt: skip
     if "id" not in request:
         continue

@@ -108,6 +108,15 @@ async def test_what_a_server_prints_beside_its_answers_holds_up_none(connect):
         assert (await run(opened, "desk_echo")).result == "heard"
 
 
+async def test_what_is_wrong_is_told_also_beside_structured_content(connect):
+    rude = str(Path(__file__).with_name("mcp_rude.py"))
+    opened = await connect(kind="mcp", argv=[sys.executable, rude], connect_seconds=20, timeout_seconds=20)
+    text = [{"type": "text", "text": "no such order"}]
+    for content, told in ((text, "no such order"), ([], '{"code": 7}')):
+        answer = {"isError": True, "content": content, "structuredContent": {"code": 7}}
+        assert (await run(opened, "desk_echo", answer)).result == {"error": told}
+
+
 async def test_a_server_that_died_while_idle_is_not_called(connect):
     opened = await connect(**STDIO, connect_seconds=60, timeout_seconds=60)
     first = (await run(opened, "desk_look_up", {"key": "a"})).result["pid"]
