@@ -94,18 +94,18 @@ class Glm45(Format):
     def _call_rules(self, index: int, function: dict[str, Any]) -> list[str]:
         end = lark.quote(self.line_end) if self.line_end else ""
         lists = alternatives(function, self.write_defaults)
-        bare = _bare(lists)
+        as_json = _written_as_json(lists)
         written, rules = [], []
         for way, properties in enumerate(lists):
             parts = []
             for place, each in enumerate(properties):
                 rule, value = f"argument_{index}_{way}_{place}", f"VALUE_{index}_{way}_{place}"
                 parts.append(rule if each.required else f"{rule}?")
-                if each.name in bare:
-                    rules.append(f"{value}: {self._string(each.schema)}")
-                else:
+                if each.name in as_json:
                     value = value.lower()
                     rules.append(f"{value}: {lark.json_value(each.schema)}")
+                else:
+                    rules.append(f"{value}: {self._string(each.schema)}")
                 rules.append(
                     f"{rule}: {self.marker(_KEY)} {lark.quote(each.name)} {self.marker(_KEY_END)} {end} "
                     f"{self.marker(_VALUE)} {value} {self.marker(_VALUE_END)} {end}"
@@ -117,9 +117,11 @@ class Glm45(Format):
     def _call(self, body: str, functions: dict[str, dict[str, Any]]) -> Call:
         name = body.partition(_KEY)[0].strip()
         lists = alternatives(functions[name], self.write_defaults) if name in functions else []
-        json_ = {each.name for properties in lists for each in properties} - _bare(lists)
+        as_json = _written_as_json(lists)
         # A turn's text is shielded, the names in schemas are not.
-        pairs = ((match[1], match[2], Shield.lower(match[1]) in json_) for match in _ARGUMENT.finditer(body))
+        pairs = (
+            (match[1], match[2], Shield.lower(match[1]) in as_json) for match in _ARGUMENT.finditer(body)
+        )
         return Call(name, {key: _read(value) if is_json else value for key, value, is_json in pairs})
 
     def _string(self, schema: dict[str, Any]) -> str:
@@ -152,13 +154,10 @@ def is_plain_string(schema: dict[str, Any]) -> bool:
     return schema.get("type") == "string"
 
 
-def _bare(lists: list[list[Property]]) -> set[str]:
-    """The properties whose values stand as they are, whichever way the arguments fit: else nobody could tell
-    whether `10086` is a string or a number."""
-    properties = [each for properties in lists for each in properties]
-    return {each.name for each in properties} - {
-        each.name for each in properties if not is_plain_string(each.schema)
-    }
+def _written_as_json(lists: list[list[Property]]) -> set[str]:
+    """The properties whose values do not stand as they are in one way to fit the arguments or another: they
+    never do, else nobody could tell whether `10086` is a string or a number."""
+    return {each.name for properties in lists for each in properties if not is_plain_string(each.schema)}
 
 
 def _read(value: str) -> Any:
